@@ -1,0 +1,92 @@
+"""The hyperparameters of INNAprop: names, defaults, presets and the check of their values."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from numbers import Real
+from types import MappingProxyType
+from typing import Any
+
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+_ALLOWED: Mapping[str, tuple[str, Callable[[float], bool]]] = MappingProxyType(
+    {
+        "gamma": ("a finite number >= 0", lambda x: x >= 0),
+        "alpha": ("a finite number >= 0", lambda x: x >= 0),
+        "beta": ("a finite number > 0", lambda x: x > 0),
+        "sigma": ("a number in [0, 1)", lambda x: 0 <= x < 1),
+        "eps": ("a finite number >= 0", lambda x: x >= 0),
+        "weight_decay": ("a finite number >= 0", lambda x: x >= 0),
+    }
+)
+
+
+def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = _NO_NAMES) -> None:
+    """Refuse hyperparameters for which Algorithm 1 is not defined.
+
+    Args:
+        values: Numbers by the names of ``Hyperparameters``; any subset. Leave ``gamma`` out
+            where the step size is not known as a number (a schedule, a tensor).
+        names: What the caller's user calls them, where it differs: ``{"gamma": "lr"}``.
+
+    Raises:
+        TypeError: A value is not a real number.
+        ValueError: A value is not finite or outside its range (alpha >= 0, beta > 0,
+            sigma in [0, 1), eps >= 0, weight_decay >= 0, gamma >= 0), or gamma >= beta.
+
+    Source: arXiv 2410.05871, Algorithm 1; its last line divides by beta - gamma.
+    """
+    for key, value in values.items():
+        name = names.get(key, key)
+        allowed, holds = _ALLOWED[key]
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(
+                f"{name} must be {allowed}, got {value!r} of type {type(value).__name__}"
+            )
+        if not (math.isfinite(value) and holds(float(value))):
+            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    if "gamma" in values and "beta" in values and values["gamma"] >= values["beta"]:
+        gamma, beta = names.get("gamma", "gamma"), names.get("beta", "beta")
+        raise ValueError(
+            f"{gamma} must be smaller than {beta}, "
+            f"got {gamma}={values['gamma']!r} with {beta}={values['beta']!r}"
+        )
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The hyperparameters of Algorithm 1, under the paper's names, with its defaults.
+
+    ``weight_decay`` is the paper's lambda, which Python reserves.
+
+    Args:
+        gamma: Step size, 0 <= gamma < beta. Default 1e-3.
+        alpha: Viscous damping, >= 0. Default 0.1.
+        beta: Newtonian (Hessian-driven) damping, > 0. Default 0.9.
+        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        eps: Added to the root of the second moment, >= 0. Default 1e-8.
+        weight_decay: Decay rate per unit of gamma, >= 0. Default 0.01.
+
+    Raises:
+        TypeError: A value is not a real number.
+        ValueError: A value is outside its range, or gamma >= beta.
+
+    Source: arXiv 2410.05871, Algorithm 1 and section 3.
+    """
+
+    gamma: float = 1e-3
+    alpha: float = 0.1
+    beta: float = 0.9
+    sigma: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_hyperparameters(asdict(self))
+
+
+FAST_TRAINING: Mapping[str, float] = MappingProxyType({"alpha": 0.1, "beta": 0.9})
+"""(alpha, beta) for fast training; unpack it: ``INNAprop(params, **FAST_TRAINING)``."""
+
+BEST_ACCURACY: Mapping[str, float] = MappingProxyType({"alpha": 2.0, "beta": 2.0})
+"""(alpha, beta) for final accuracy; unpack it: ``INNAprop(params, **BEST_ACCURACY)``."""

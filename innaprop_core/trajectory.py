@@ -1,0 +1,148 @@
+"""Every iterate of a run under given gradients, to as many digits as asked for."""
+
+import decimal
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from innaprop_core import algorithm, momentum
+from innaprop_core.hyperparameters import Hyperparameters, check_hyperparameters
+
+Float64Array = NDArray[np.float64]
+
+
+class Trajectory(NamedTuple):
+    """Iterates of a run; row k - 1 of each array is what update k left."""
+
+    theta: Float64Array
+    """Parameter, of shape (steps, *shape)."""
+    psi: Float64Array
+    """Auxiliary variable, of shape (steps, *shape)."""
+    v: Float64Array
+    """Second moment, of shape (steps, *shape)."""
+
+
+def trajectory(
+    hyperparameters: Hyperparameters,
+    theta: ArrayLike,
+    gradients: Iterable[ArrayLike],
+    *,
+    schedule: Callable[[int], float] | None = None,
+    digits: int | None = 40,
+) -> Trajectory:
+    """Follow INNAprop from theta under a stream of gradients.
+
+    With ``digits`` the run is Algorithm 1 as printed in decimal arithmetic of that many
+    digits, and only the result is rounded to float64: some 8 microseconds per element and
+    step. With ``digits=None`` it is the momentum form in float64, a thousand times faster,
+    off by about 1e-14 of the distance moved at step sizes of 1e-3 and 1e-11 at 1e-6.
+
+    Args:
+        hyperparameters: As in Algorithm 1; inputs are taken at their exact binary value.
+        theta: Initial parameter, array of any shape, finite.
+        gradients: One array of theta's shape per update, finite; consumed lazily.
+        schedule: Step size as a function of the number of updates made before (0 at the
+            first). Default: ``hyperparameters.gamma`` throughout.
+        digits: Decimal digits of the arithmetic, at least 17, or None for float64.
+            Default 40.
+
+    Returns:
+        theta, psi and v after every update, float64.
+
+    Raises:
+        TypeError: A step size is not a number.
+        ValueError: theta or a gradient is not finite, a gradient has another shape than
+            theta, a step size is not in [0, beta), or digits < 17.
+
+    Source: arXiv 2410.05871, Algorithm 1.
+    """
+    if digits is not None and digits < 17:
+        raise ValueError(f"digits must be at least 17 (what float64 holds) or None, got {digits}")
+    start = _finite(theta, "theta")
+    stream = _checked(gradients, start.shape)
+    step_size = _step_sizes(hyperparameters, schedule)
+    if digits is None:
+        iterates = _in_float64(hyperparameters, start.ravel(), stream, step_size)
+    else:
+        iterates = _in_decimal(hyperparameters, start.ravel(), stream, step_size, digits)
+    shape = (-1, *start.shape) if start.size else (len(iterates), *start.shape)
+    columns = zip(*iterates, strict=True) if iterates else ([], [], [])
+    return Trajectory(*(np.array(column, np.float64).reshape(shape) for column in columns))
+
+
+_Iterates = list[tuple[Any, Any, Any]]
+
+
+def _in_decimal(
+    hyperparameters: Hyperparameters,
+    start: Float64Array,
+    gradients: Iterable[Float64Array],
+    step_size: Callable[[int], float],
+    digits: int,
+) -> _Iterates:
+    values = {name: Decimal(float(value)) for name, value in asdict(hyperparameters).items()}
+    iterates = []
+    with decimal.localcontext(prec=digits) as context:
+        context.clear_traps()
+        theta = _decimal(start)
+        psi = algorithm.initial_psi(theta, alpha=values["alpha"], beta=values["beta"])
+        v = 0 * theta
+        for k, g in enumerate(gradients, start=1):
+            values["gamma"] = Decimal(step_size(k - 1))
+            theta, psi, v = algorithm.step(theta, psi, v, _decimal(g), k=k, **values)
+            iterates.append(
+                (theta.astype(np.float64), psi.astype(np.float64), v.astype(np.float64))
+            )
+    return iterates
+
+
+def _in_float64(
+    hyperparameters: Hyperparameters,
+    start: Float64Array,
+    gradients: Iterable[Float64Array],
+    step_size: Callable[[int], float],
+) -> _Iterates:
+    values = asdict(hyperparameters)
+    alpha, beta = hyperparameters.alpha, hyperparameters.beta
+    theta, m, v = start, np.zeros_like(start), np.zeros_like(start)
+    iterates = []
+    for k, g in enumerate(gradients, start=1):
+        values["gamma"] = step_size(k - 1)
+        theta, m, v = momentum.step(theta, m, v, g, momentum.coefficients(k, **values))
+        psi = momentum.psi_from_momentum(theta, m, alpha=alpha, beta=beta)
+        iterates.append((theta, psi, v))
+    return iterates
+
+
+def _step_sizes(
+    hyperparameters: Hyperparameters, schedule: Callable[[int], float] | None
+) -> Callable[[int], float]:
+    def step_size(updates: int) -> float:
+        gamma = hyperparameters.gamma if schedule is None else schedule(updates)
+        check_hyperparameters({"gamma": gamma, "beta": hyperparameters.beta})
+        return float(gamma)
+
+    return step_size
+
+
+def _checked(gradients: Iterable[ArrayLike], shape: tuple[int, ...]) -> Iterable[Float64Array]:
+    for i, gradient in enumerate(gradients):
+        g = _finite(gradient, f"gradients[{i}]")
+        if g.shape != shape:
+            raise ValueError(f"gradients[{i}] must have theta's shape {shape}, got {g.shape}")
+        yield g.ravel()
+
+
+def _finite(values: ArrayLike, name: str) -> Float64Array:
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array}")
+    return array
+
+
+def _decimal(values: Float64Array) -> NDArray[np.object_]:
+    return np.array([Decimal(float(value)) for value in values], object)

@@ -1,1 +1,25 @@
-"""x."""
+"""INNAprop for PyTorch, Keras 3 and TensorFlow.
+
+The optimizer of Bolte, Boustany, Pauwels and Purica, arXiv 2410.05871. One module per
+framework, each loaded when it is first asked for:
+
+- ``innaprop.torch.INNAprop``, a ``torch.optim.Optimizer``;
+- ``innaprop.keras.INNAprop``, a ``keras.optimizers.Optimizer`` for every Keras backend;
+- ``innaprop.tensorflow.INNAprop``, a ``tf.Module`` that needs no Keras.
+
+``FAST_TRAINING`` and ``BEST_ACCURACY`` are the paper's two choices of (alpha, beta):
+``INNAprop(params, **innaprop.FAST_TRAINING)``.
+"""
+
+import importlib
+from types import ModuleType
+
+from innaprop_core import BEST_ACCURACY, FAST_TRAINING
+
+__all__ = ["BEST_ACCURACY", "FAST_TRAINING", "keras", "tensorflow", "torch"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in ("keras", "tensorflow", "torch"):
+        return importlib.import_module(f"innaprop.{name}")
+    raise AttributeError(f"module 'innaprop' has no attribute {name!r}")

@@ -1,0 +1,48 @@
+# `make demo` shows every framework train alike; `make test` checks everything.
+# Both need Python 3.11 or newer and nothing else; say PYTHON=... to choose one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --build-constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest -q
+INPUTS := pyproject.toml constraints.txt Makefile
+
+.PHONY: demo test check docs clean
+
+demo: $(VENV)/.demo
+	$(BIN)/innaprop-conformance demo
+
+test: check
+	$(PYTEST) -n 2 --dist worksteal tests --ignore tests/keras --ignore tests/conformance
+	KERAS_BACKEND=tensorflow $(PYTEST) tests/keras
+	KERAS_BACKEND=jax $(PYTEST) tests/keras
+	KERAS_BACKEND=torch $(PYTEST) tests/keras
+	$(PYTEST) tests/conformance
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) docs/_build docs/_generated report.html
+
+$(VENV)/.pip: $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --upgrade pip
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.pip
+	@echo "Installing PyTorch, TensorFlow, JAX and Keras into $(VENV): some minutes, the first time"
+	$(PIP_INSTALL) -e ".[all]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP_INSTALL) --group test --group docs
+	@touch $@

@@ -1,0 +1,88 @@
+"""Backends: one implementation of INNAprop each, behind one protocol.
+
+A backend is a class, found through the entry-point group ``innaprop.backends`` under its
+name. Importing its module must not import its framework: the suite lists backends that are
+not installed, and gives each that is a process of its own.
+"""
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innaprop_conformance.cases import Array, Case, flat
+from innaprop_conformance.training.task import Task, Training
+from innaprop_core import Hyperparameters
+
+GROUP = "innaprop.backends"
+
+
+class Backend(ABC):
+    """An implementation of INNAprop that can be told what to follow.
+
+    ``begin``, ``step`` and ``parameters`` are what a backend has to say; ``train`` is for
+    those that can also train the demonstration's network.
+    """
+
+    distributions: ClassVar[tuple[str, ...]]
+    """Distributions whose versions the report names."""
+    modules: ClassVar[tuple[str, ...]]
+    """Modules without which the backend cannot run."""
+    environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Environment variables of the backend's process."""
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    """Dtypes of parameters that it offers."""
+    optimizers: ClassVar[tuple[str, ...]] = ()
+    """What ``train`` knows: "INNAprop", and "AdamW" where the framework has one."""
+
+    @abstractmethod
+    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+        """Make parameters of these values in this dtype, and an optimizer for them."""
+
+    @abstractmethod
+    def step(self, gradients: list[Array], gamma: float) -> None:
+        """Make one update with these gradients and this step size."""
+
+    @abstractmethod
+    def parameters(self) -> list[NDArray[np.floating]]:
+        """Return the current parameters."""
+
+    def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
+        """Train the task's network with one of ``optimizers``; tell each finished step."""
+        raise ValueError(f"optimizer must be one of {self.optimizers}, got {optimizer!r}")
+
+    def follow(self, case: Case, dtype: str) -> Array:
+        """Return the parameters after every update of a case, of shape (steps, elements)."""
+        self.begin(case.hyperparameters, case.parameters(), dtype)
+        iterates = []
+        for updates, gradients in enumerate(case.gradients()):
+            self.step(gradients, case.schedule(updates))
+            iterates.append(flat([np.asarray(p, np.float64) for p in self.parameters()]))
+        return np.array(iterates)
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """Return the modules that the backend needs and that are not installed."""
+        return [name for name in cls.modules if importlib.util.find_spec(name) is None]
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """Return the versions of the backend's distributions."""
+        return {name: _version(name) for name in cls.distributions}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def load_backends() -> dict[str, type[Backend]]:
+    """Return every registered backend by name, in the order of registration."""
+    return {point.name: point.load() for point in entry_points(group=GROUP)}

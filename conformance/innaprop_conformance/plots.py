@@ -1,0 +1,106 @@
+"""The plots of the report, as SVG text."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from innaprop_conformance.runner import Conformance, Learning
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "grid.color": "#e4e4e7",
+    "legend.frameon": False,
+}
+_DTYPE_COLORS = {"float32": "#2563eb", "float64": "#ea580c"}
+
+
+def error_plot(results: Sequence[Conformance]) -> str | None:
+    """Plot error against step, a panel per backend; None where nothing ran.
+
+    Lines are medians over the cases, bands reach from the smallest to the largest.
+    """
+    ran = [r for r in results if r.verdicts]
+    if not ran:
+        return None
+    columns = min(3, len(ran))
+    rows = -(-len(ran) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 2.9 * rows + 0.5), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax, result in zip(axes.flat, ran, strict=False):
+            for dtype, color in _DTYPE_COLORS.items():
+                errors = [v.errors for v in result.verdicts if v.dtype == dtype]
+                if not errors:
+                    continue
+                # A logarithmic axis has no place for an error of zero.
+                curves = np.maximum(np.array(errors), 1e-18)
+                steps = np.arange(1, curves.shape[1] + 1)
+                ax.fill_between(
+                    steps, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0
+                )
+                ax.plot(steps, np.median(curves, axis=0), color=color, label=dtype)
+            ax.set_title(result.backend)
+            ax.set_yscale("log")
+        for ax in axes.flat[len(ran) :]:
+            ax.set_visible(False)
+        axes[0, 0].legend(loc="center right")
+        figure.supxlabel("update")
+        figure.supylabel("error / distance moved")
+        return _svg(figure)
+
+
+def loss_plot(results: Sequence[Learning]) -> str | None:
+    """Plot the loss curves, and how far each is from NumPy's; None where nothing ran."""
+    ran = [r for r in results if "INNAprop" in r.trainings]
+    if not ran:
+        return None
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        colors = [f"C{i}" for i in range(len(ran))]
+        for i, result in enumerate(ran):
+            style = (6 * i, (6, 6 * (len(ran) - 1))) if len(ran) > 1 else "-"
+            losses = result.trainings["INNAprop"].losses
+            left.plot(
+                _smooth(losses), color=colors[i], linestyle=style, linewidth=2, label=result.backend
+            )
+        adamw = next((r for r in ran if "AdamW" in r.trainings), None)
+        if adamw:
+            left.plot(
+                _smooth(adamw.trainings["AdamW"].losses),
+                color="#71717a",
+                linewidth=1.5,
+                label=f"AdamW ({adamw.backend})",
+            )
+        left.set(title="training loss (running mean of 10 steps)", xlabel="update", yscale="log")
+        left.legend(fontsize=9, handlelength=3)
+        truth = next((r for r in ran if r.backend == "numpy"), None)
+        for i, result in enumerate(ran):
+            if truth and result is not truth:
+                losses = result.trainings["INNAprop"].losses
+                apart = np.abs(np.subtract(losses, truth.trainings["INNAprop"].losses))
+                right.plot(np.maximum(apart, 1e-9), color=colors[i], linewidth=1)
+        right.set(title="difference from the float64 NumPy loss", xlabel="update", yscale="log")
+        return _svg(figure)
+
+
+def _smooth(losses: Sequence[float]) -> np.ndarray:
+    """Return the mean over each step and the up to nine before it."""
+    return np.array([np.mean(losses[max(0, i - 9) : i + 1]) for i in range(len(losses))])
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,41 @@
+"""The task in TensorFlow without Keras: variables, a tape and ``tf.function``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from innaprop.tensorflow import INNAprop
+from innaprop_conformance.training.task import Task, Training
+
+
+def train(task: Task, progress: Callable[[int], None]) -> Training:
+    """Train with ``innaprop.tensorflow.INNAprop``.
+
+    Args:
+        task: What to train.
+        progress: Told the number of steps done after each.
+    """
+    variables = w1, b1, w2, b2 = [tf.Variable(w) for w in task.weights()]
+    h = task.hyperparameters
+    optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+
+    def logits(x: Any) -> Any:
+        return tf.nn.relu(x @ w1 + b1) @ w2 + b2
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits(x))
+            )
+        optimizer.minimize(loss, variables, tape=tape)
+        return loss
+
+    losses = []
+    for done, (x, y) in enumerate(task.batches(), start=1):
+        losses.append(float(step(x, y)))
+        progress(done)
+    x, y = task.test
+    guess = logits(x).numpy().argmax(axis=1)
+    return Training(losses, float((guess == y).mean()))

@@ -1,0 +1,73 @@
+"""The process of one backend: ``python -m innaprop_conformance.worker JOB BACKEND FOLDER``.
+
+Results are files in FOLDER. Standard output carries one JSON object per line, for whoever
+started the process: ``{"done": n}`` after every piece of work, ``{"error": text}`` for one
+that failed. What frameworks print goes to standard error.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from innaprop_conformance.backends import Backend, load_backends
+from innaprop_conformance.cases import CASES
+from innaprop_conformance.training.task import Task
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
+    """Follow every case in every dtype of the backend; save ``DTYPE,CASE.npy`` each."""
+    done = 0
+    for dtype in backend.dtypes:
+        for case in CASES.values():
+            try:
+                np.save(folder / f"{dtype},{case.name}.npy", backend.follow(case, dtype))
+            except Exception as error:
+                traceback.print_exc()
+                say({"error": f"{case.name} in {dtype}: {type(error).__name__}: {error}"})
+            done += 1
+            say({"done": done})
+
+
+def train_task(backend: Backend, folder: Path, say: Say) -> None:
+    """Train the task with every optimizer of the backend; save ``OPTIMIZER.json`` each."""
+    task = Task()
+    before = 0
+
+    def progress(done: int) -> None:
+        say({"done": before + done})
+
+    for optimizer in backend.optimizers:
+        training = backend.train(task, optimizer, progress)
+        before += task.steps
+        (folder / f"{optimizer}.json").write_text(json.dumps(asdict(training)))
+
+
+JOBS: dict[str, Callable[[Backend, Path, Say], None]] = {
+    "follow": follow_cases,
+    "train": train_task,
+}
+
+
+def main() -> None:
+    """Do the job named on the command line."""
+    job, name, folder = sys.argv[1:]
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=channel)
+
+    JOBS[job](load_backends()[name](), Path(folder), say)
+
+
+if __name__ == "__main__":
+    main()

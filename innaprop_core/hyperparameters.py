@@ -11,12 +11,12 @@ _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _ALLOWED: Mapping[str, tuple[str, Callable[[float], bool]]] = MappingProxyType(
     {
-        "gamma": ("a finite number >= 0", lambda x: x >= 0),
-        "alpha": ("a finite number >= 0", lambda x: x >= 0),
-        "beta": ("a finite number > 0", lambda x: x > 0),
+        "gamma": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
+        "alpha": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
+        "beta": ("a finite number > 0", lambda x: 0 < x < math.inf),
         "sigma": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-        "eps": ("a finite number >= 0", lambda x: x >= 0),
-        "weight_decay": ("a finite number >= 0", lambda x: x >= 0),
+        "eps": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
+        "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     }
 )
 
@@ -30,7 +30,7 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
         names: What the caller's user calls them, where it differs: ``{"gamma": "lr"}``.
 
     Raises:
-        TypeError: A value is not a real number.
+        TypeError: A value is not a real number, or its name is not known.
         ValueError: A value is not finite or outside its range (alpha >= 0, beta > 0,
             sigma in [0, 1), eps >= 0, weight_decay >= 0, gamma >= 0), or gamma >= beta.
 
@@ -38,12 +38,14 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
     """
     for key, value in values.items():
         name = names.get(key, key)
+        if key not in _ALLOWED:
+            raise TypeError(f"{key!r} is no hyperparameter; these are: {', '.join(_ALLOWED)}")
         allowed, holds = _ALLOWED[key]
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(
                 f"{name} must be {allowed}, got {value!r} of type {type(value).__name__}"
             )
-        if not (math.isfinite(value) and holds(float(value))):
+        if not holds(_as_float(value)):
             raise ValueError(f"{name} must be {allowed}, got {value!r}")
     if "gamma" in values and "beta" in values and values["gamma"] >= values["beta"]:
         gamma, beta = names.get("gamma", "gamma"), names.get("beta", "beta")
@@ -51,6 +53,13 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
             f"{gamma} must be smaller than {beta}, "
             f"got {gamma}={values['gamma']!r} with {beta}={values['beta']!r}"
         )
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # An integer beyond the largest float.
+        return math.inf if value > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,9 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         check_hyperparameters(asdict(self))
+        # Python floats adapt to the dtype of the arrays they meet; NumPy's scalars impose theirs.
+        for name, value in asdict(self).items():
+            object.__setattr__(self, name, float(value))
 
 
 FAST_TRAINING: Mapping[str, float] = MappingProxyType({"alpha": 0.1, "beta": 0.9})

@@ -68,7 +68,8 @@ class INNAprop:
             The new ``parameters``.
 
         Raises:
-            TypeError: gamma is not a number.
+            TypeError: gamma is not a number, or a gradient is not an array of its parameter's
+                namespace. Nothing has changed then.
             ValueError: The gradients do not match the parameters in number, shape or dtype;
                 gamma is negative, not finite, or not smaller than beta. Nothing has
                 changed then.
@@ -76,24 +77,28 @@ class INNAprop:
         values = asdict(self.hyperparameters)
         if gamma is not None:
             check_hyperparameters({"gamma": gamma, "beta": values["beta"]})
-            values["gamma"] = gamma
+            values["gamma"] = float(gamma)
         if len(gradients) != len(self.parameters):
             raise ValueError(
                 f"gradients must be {len(self.parameters)} arrays, one per parameter, "
                 f"got {len(gradients)}"
             )
         for i, (g, p) in enumerate(zip(gradients, self.parameters, strict=True)):
+            array_namespace(p, g)
             if g.shape != p.shape or g.dtype != p.dtype:
                 raise ValueError(
                     f"gradients[{i}] must have its parameter's shape {p.shape} and dtype "
                     f"{p.dtype}, got {g.shape} and {g.dtype}"
                 )
+        c = momentum.coefficients(self.k + 1, **values)
+        updated = [
+            momentum.step(p, m, v, g, c)
+            for p, m, v, g in zip(self.parameters, self._m, self._v, gradients, strict=True)
+        ]
         self.k += 1
-        c = momentum.coefficients(self.k, **values)
-        for i, g in enumerate(gradients):
-            self.parameters[i], self._m[i], self._v[i] = momentum.step(
-                self.parameters[i], self._m[i], self._v[i], g, c
-            )
+        self.parameters = [theta for theta, _, _ in updated]
+        self._m = [m for _, m, _ in updated]
+        self._v = [v for _, _, v in updated]
         return self.parameters
 
     @property

@@ -19,11 +19,11 @@ class Trajectory(NamedTuple):
     """Iterates of a run; row k - 1 of each array is what update k left."""
 
     theta: Float64Array
-    """Parameter, of shape (steps, *shape)."""
+    """Parameter, of shape ``(steps, *shape)``."""
     psi: Float64Array
-    """Auxiliary variable, of shape (steps, *shape)."""
+    """Auxiliary variable, of shape ``(steps, *shape)``."""
     v: Float64Array
-    """Second moment, of shape (steps, *shape)."""
+    """Second moment, of shape ``(steps, *shape)``."""
 
 
 def trajectory(
@@ -38,8 +38,9 @@ def trajectory(
 
     With ``digits`` the run is Algorithm 1 as printed in decimal arithmetic of that many
     digits, and only the result is rounded to float64: some 8 microseconds per element and
-    step. With ``digits=None`` it is the momentum form in float64, a thousand times faster,
-    off by about 1e-14 of the distance moved at step sizes of 1e-3 and 1e-11 at 1e-6.
+    step. With ``digits=None`` it is the momentum form in float64, a hundred times faster on
+    arrays of a thousand elements and more, and off by about 1e-14 of the distance moved at
+    step sizes of 1e-3, 1e-11 at 1e-6.
 
     Args:
         hyperparameters: As in Algorithm 1; inputs are taken at their exact binary value.
@@ -54,7 +55,7 @@ def trajectory(
         theta, psi and v after every update, float64.
 
     Raises:
-        TypeError: A step size is not a number.
+        TypeError: A step size is not a number, or theta or a gradient is complex.
         ValueError: theta or a gradient is not finite, a gradient has another shape than
             theta, a step size is not in [0, beta), or digits < 17.
 
@@ -138,6 +139,8 @@ def _checked(gradients: Iterable[ArrayLike], shape: tuple[int, ...]) -> Iterable
 
 
 def _finite(values: ArrayLike, name: str) -> Float64Array:
+    if np.iscomplexobj(values):
+        raise TypeError(f"{name} must be real, got a complex array")
     array = np.asarray(values, np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array}")

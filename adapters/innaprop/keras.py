@@ -74,12 +74,15 @@ class INNAprop(keras.optimizers.Optimizer):
         if isinstance(learning_rate, Real):
             learning_rate = float(learning_rate)
         super().__init__(
-            learning_rate=learning_rate, weight_decay=weight_decay, name=name, **keras_kwargs
+            learning_rate=learning_rate,
+            weight_decay=None if weight_decay is None else float(weight_decay),
+            name=name,
+            **keras_kwargs,
         )
-        self.alpha = alpha
-        self.beta = beta
-        self.sigma = sigma
-        self.epsilon = epsilon
+        self.alpha = float(alpha)
+        self.beta = float(beta)
+        self.sigma = float(sigma)
+        self.epsilon = float(epsilon)
 
     def build(self, variables: Any) -> None:
         """Create momentum and second moment, both zero, for every variable.
@@ -132,7 +135,7 @@ class INNAprop(keras.optimizers.Optimizer):
             ops.convert_to_tensor(variable),
             ops.convert_to_tensor(m),
             ops.convert_to_tensor(v),
-            ops.cast(ops.convert_to_tensor(gradient), dtype),
+            ops.cast(_dense(gradient, variable), dtype),
             c,
             ops.sqrt,
         )
@@ -175,3 +178,11 @@ class INNAprop(keras.optimizers.Optimizer):
             "sigma": self.sigma,
             "epsilon": self.epsilon,
         }
+
+
+def _dense(gradient: Any, variable: Any) -> Any:
+    # Keras has sparse gradients on TensorFlow and JAX (on PyTorch, dense tensors have
+    # ``indices`` too). Its addition knows all their types; its conversion to a tensor does not.
+    if keras.backend.backend() != "torch" and hasattr(gradient, "indices"):
+        return ops.add(gradient, ops.zeros(variable.shape, gradient.dtype))
+    return ops.convert_to_tensor(gradient)

@@ -73,11 +73,11 @@ class INNAprop(tf.Module):
             {**values, "gamma": learning_rate} if takes_number else values, _NAMES
         )
         super().__init__(name=name)
-        self.alpha = alpha
-        self.beta = beta
-        self.sigma = sigma
-        self.epsilon = epsilon
-        self.weight_decay = weight_decay
+        self.alpha = float(alpha)
+        self.beta = float(beta)
+        self.sigma = float(sigma)
+        self.epsilon = float(epsilon)
+        self.weight_decay = float(weight_decay)
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
         self.momentums: list[Any] = []
         self.second_moments: list[Any] = []

@@ -145,9 +145,10 @@ class INNAprop(torch.optim.Optimizer):
         # State tensors are replaced, not written into: after load_state_dict they may
         # still be the caller's.
         state["step"] = state["step"] + 1
+        lr = group["lr"]
         c = momentum.coefficients(
             state["step"].item(),
-            gamma=group["lr"],
+            gamma=lr if isinstance(lr, Tensor) else float(lr),
             alpha=group["alpha"],
             beta=group["beta"],
             sigma=group["sigma"],

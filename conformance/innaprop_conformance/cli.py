@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from innaprop_conformance import tables
 from innaprop_conformance.backends import Backend, load_backends
@@ -41,7 +43,7 @@ def main() -> None:
 @main.command("list")
 def list_() -> None:
     """List the backends, whether each is installed, and the cases."""
-    table = Table("backend", "versions", "missing")
+    table = Table("backend", "versions", "missing", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, backend in load_backends().items():
         missing = backend.missing()
         versions = ", ".join(f"{d} {v}" for d, v in backend.versions().items())
@@ -120,17 +122,20 @@ def _conformance(console: Console, backends: dict[str, type[Backend]]) -> list[C
 def _show(
     console: Console, columns: Sequence[str], rows: Sequence[tables.Row], legend: str
 ) -> None:
-    table = Table(caption=legend, caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
     table.add_column("")
+    styles = {True: "green", False: "red", None: "dim"}
     for row in rows:
-        mark = {True: "[green]agrees[/]", False: "[red]fails[/]", None: "–"}[row.good]
+        mark = Text(row.mark, style=styles[row.good])
         table.add_row(*row.cells, mark, style="dim" if row.good is None else None)
     console.print(table)
+    console.print(legend, style="dim", highlight=False)
     for row in rows:
         if row.reason:
-            console.print(f"{row.cells[0]}: {row.reason}", markup=False, highlight=False)
+            text = f"{row.cells[0]}: {row.reason}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _end(console: Console, rows: Sequence[tables.Row]) -> None:

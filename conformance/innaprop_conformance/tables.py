@@ -21,6 +21,11 @@ class Row:
     """None for a backend that is not installed."""
     reason: str = ""
 
+    @property
+    def mark(self) -> str:
+        """The last cell."""
+        return {True: "agrees", False: "fails", None: "–"}[self.good]
+
 
 CONFORMANCE_COLUMNS = (
     "backend",
@@ -70,7 +75,7 @@ def conformance_rows(results: Sequence[Conformance], cases: int) -> list[Row]:
                 f"{max(v.ulps for v in verdicts):.3g}",
                 f"{max(v.relative for v in verdicts):.1e}",
                 f"{max(v.floors for v in verdicts):.2g}",
-                f"{worst.corridor:.2g}",
+                f"{worst.corridor:.1g}",
             )
             reason = ""
             if not worst.passed:

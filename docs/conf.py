@@ -1,0 +1,90 @@
+"""Sphinx configuration: `sphinx-build -W --keep-going -n -b html docs docs/_build/html`."""
+
+import os
+import re
+from importlib import metadata
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+# Before autodoc imports the adapters.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+project = "innaprop"
+copyright = "the innaprop contributors"
+release = version = metadata.version("innaprop")
+
+extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+# The docstrings say what is taken; most annotations of arrays are Any.
+autodoc_typehints = "none"
+
+# Third parties and the standard library: there is no inventory to resolve them by.
+nitpick_ignore_regex = [("py:class", r"(collections|keras|tensorflow|torch|typing)\..*|Mapping")]
+
+plot_formats = ["svg"]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+_INK = "#767676"  # Readable on white and on the dark theme alike.
+plot_rcparams = {
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.prop_cycle": "cycler('color', ['#c0563f', '#2f86c5', '#767676', '#3f9b62'])",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.figsize": (8.0, 3.4),
+    "font.size": 10.0,
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+    "lines.linewidth": 1.8,
+    "savefig.transparent": True,
+    "svg.hashsalt": "innaprop",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+plot_apply_rcparams = True
+
+html_theme = "furo"
+html_title = f"innaprop {release}"
+html_static_path = ["_static"]
+html_css_files = ["width.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def _from_google_style(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    # As an extension, napoleon takes what stands before the colon of an attribute's first line
+    # for its type, and reads no sections after it.
+    kind = "method" if what in ("attribute", "property") else what
+    plain = [_only_literals_are_markup(line) for line in lines]
+    lines[:] = GoogleDocstring(plain, Config(), app, kind, name, obj, options).lines()
+
+
+def _only_literals_are_markup(line: str) -> str:
+    if line.lstrip().startswith((">>>", "...")):
+        return line
+    parts = line.split("``")
+    parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
+    return "``".join(parts)
+
+
+def setup(app: Sphinx) -> None:
+    """Read docstrings in Google style."""
+    app.connect("autodoc-process-docstring", _from_google_style)

@@ -1,0 +1,163 @@
+"""Backends from outside, through the entry-point group, each bad in its own way."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+BACKENDS = '''
+import os, signal
+import numpy as np
+from innaprop_conformance.backends.numpy import NumPyBackend
+
+
+class Good(NumPyBackend):
+    optimizers = ()
+
+
+class Bad(Good):
+    dtypes = ("float32",)
+
+
+class Absent(Bad):
+    modules = ("no_such_framework",)
+
+
+class Raises(Bad):
+    def step(self, gradients, gamma):
+        raise RuntimeError("cannot step")
+
+
+class Dies(Bad):
+    def step(self, gradients, gamma):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DoesNotLoad(Bad):
+    def __init__(self):
+        import no_such_framework
+
+
+class Coarse(Bad):
+    """A step size off by 1e-4 of itself: five digits are right, not more."""
+
+    def step(self, gradients, gamma):
+        print("noise on standard output")
+        super().step(gradients, gamma * (1 + 1e-4))
+
+
+class Late(Bad):
+    """Reads its schedule one step late."""
+
+    before = None
+
+    def begin(self, hyperparameters, parameters, dtype):
+        self.before = None
+        super().begin(hyperparameters, parameters, dtype)
+
+    def step(self, gradients, gamma):
+        super().step(gradients, self.before or gamma)
+        self.before = gamma
+
+
+class NotANumber(Bad):
+    def step(self, gradients, gamma):
+        super().step([np.full_like(g, np.nan) for g in gradients], gamma)
+'''
+NAMES = ["Good", "Absent", "Raises", "Dies", "DoesNotLoad", "Coarse", "Late", "NotANumber"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "some_backends.py").write_text(BACKENDS)
+    info = folder / "some_backends-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-backends\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[innaprop.backends]\n" + "".join(f"{name} = some_backends:{name}\n" for name in NAMES)
+    )
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def command(environment, *arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "innaprop_conformance", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(environment, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    chosen = [part for name in NAMES for part in ("--backend", name)]
+    return command(environment, "run", *chosen, "--output", "report.html", cwd=folder), folder
+
+
+def lines(output, name):
+    return [line for line in output.splitlines() if line.lstrip().startswith(name)]
+
+
+def test_the_exit_code_and_the_last_line(done):
+    result, _ = done
+    assert result.returncode == 1
+    last = result.stdout.splitlines()[-1]
+    assert last == "1 of 7 backends agree with the ground truth; 1 not installed"
+
+
+def test_a_good_one_beside_them_agrees(done):
+    result, _ = done
+    rows = [line for line in lines(result.stdout, "Good") if "float" in line]
+    assert len(rows) == 2
+    assert all("30/30" in row and "agrees" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Absent", "not installed: needs no_such_framework"),
+        ("Raises", "in float32: RuntimeError: cannot step (and 29 more)"),
+        ("Dies", f"its process died with signal {int(signal.SIGKILL)}"),
+        ("DoesNotLoad", "ModuleNotFoundError: No module named 'no_such_framework'"),
+        ("Coarse", "left its corridor at update"),
+        ("Late", "left its corridor at update"),
+        ("NotANumber", "left its corridor at update 1"),
+    ],
+)
+def test_each_has_its_reason_on_the_terminal_and_in_the_report(done, name, reason):
+    result, folder = done
+    assert any(reason in line for line in lines(result.stdout, f"{name}:")), result.stdout
+    html = (folder / "report.html").read_text()
+    assert reason.replace("'", "&#39;") in html
+
+
+def test_a_late_schedule_is_caught_where_there_is_one(done):
+    result, _ = done
+    rows = [line for line in lines(result.stdout, "Late") if "float" in line]
+    assert all("10/30" in row and "fails" in row for row in rows), rows
+
+
+def test_one_that_is_only_absent_is_no_agreement(environment):
+    result = command(environment, "run", "--backend", "Absent")
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1].startswith("0 of 0 backends agree")
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(environment):
+    result = command(environment, "run", "--backend", "tourch")
+    assert result.returncode == 2
+    assert "'tourch' is not one of" in result.stderr
+    assert "keras-jax" in result.stderr
+
+
+def test_list_names_backends_versions_and_cases(environment):
+    result = command(environment, "list")
+    assert result.returncode == 0
+    assert any("no_such_framework" in line for line in lines(result.stdout, "Absent"))
+    assert any("torch 2." in line for line in lines(result.stdout, "torch"))
+    assert "alpha=0.1,beta=0.9,decay=0.1,cosine" in result.stdout

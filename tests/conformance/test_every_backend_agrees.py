@@ -1,0 +1,53 @@
+"""The demonstration, as a user runs it, over everything that is installed."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+BACKENDS = ["keras-jax", "keras-tensorflow", "keras-torch", "numpy", "tensorflow", "torch"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    chosen = [part for name in BACKENDS for part in ("--backend", name)]
+    done = subprocess.run(
+        [sys.executable, "-m", "innaprop_conformance", "demo", *chosen],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    return done, folder
+
+
+def test_all_agree_over_all_cases_and_the_training(demo):
+    done, _ = demo
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "6 of 6 backends agree with the ground truth"
+    for name in BACKENDS:
+        rows = [line for line in done.stdout.splitlines() if line.split()[:1] == [name]]
+        assert len(rows) == 3, rows  # float32, float64, training
+        assert sum(" 30/30 " in row for row in rows) == 2
+        assert all("agrees" in row for row in rows)
+
+
+def test_the_network_learns_the_digits(demo):
+    done, _ = demo
+    accuracies = re.findall(r"(\d+\.\d)%", done.stdout)
+    assert len(accuracies) == 6 + 4  # AdamW where the framework has one
+    assert all(float(accuracy) > 90 for accuracy in accuracies)
+
+
+def test_the_report_is_one_file_with_both_tables_and_both_plots(demo):
+    _, folder = demo
+    assert [path.name for path in folder.iterdir()] == ["report.html"]
+    html = (folder / "report.html").read_text()
+    assert html.count("<table>") == 2
+    assert html.count("<svg") == 2
+    assert "agrees with the ground truth" in html
+    # Nothing is fetched: no links to styles, scripts or pictures.
+    assert not re.search(r"<(script|link|img|iframe)\b|@import|url\(", html.replace("url(#", "(#"))
+    for name in BACKENDS:
+        assert html.count(f"<td>{name}</td>") == 3

@@ -1,0 +1,77 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from .pages import DOCS, ROOT, pages
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site")
+    strict = ["-W", "--keep-going", "-n"]
+    process = subprocess.run(
+        [sys.executable, "-m", "sphinx", *strict, "-b", "html", str(DOCS), str(out)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return out
+
+
+def test_every_page_is_there(site):
+    sources = [page for page in pages() if page.startswith("docs/")]
+    assert len(sources) > 5
+    for page in sources:
+        html = site / page.removeprefix("docs/").replace(".md", ".html")
+        assert "<h1>" in html.read_text(encoding="utf-8"), page
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("torch", "innaprop.torch.INNAprop.step"),
+        ("keras", "innaprop.keras.INNAprop.update_step"),
+        ("tensorflow", "innaprop.tensorflow.INNAprop.apply_gradients"),
+        ("core", "innaprop_core.INNAprop.step"),
+        ("core", "innaprop_core.algorithm.step"),
+        ("core", "innaprop_core.momentum.step"),
+        ("core", "innaprop_core.trajectory"),
+        ("core", "innaprop_core.Hyperparameters"),
+        ("core", "innaprop_core.BEST_ACCURACY"),
+    ],
+)
+def test_the_reference_names_it(site, page, name):
+    assert f'id="{name}"' in (site / f"api/{page}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("page", "inherited"),
+    [("torch", "zero_grad"), ("keras", "apply_gradients"), ("tensorflow", "trainable_variables")],
+)
+def test_the_reference_leaves_out_what_frameworks_document(site, page, inherited):
+    html = (site / f"api/{page}.html").read_text(encoding="utf-8")
+    assert f"INNAprop.{inherited}" not in html
+
+
+@pytest.mark.parametrize("plot", ["step_length", "idle_weight"])
+def test_plots_are_drawn(site, plot):
+    html = (site / "practice.html").read_text(encoding="utf-8")
+    (image,) = re.findall(rf'src="(\S+{plot}\S*\.svg)"', html)
+    assert "<svg" in (site / image).read_text(encoding="utf-8")
+
+
+def test_files_that_pages_name_exist():
+    named = {
+        path
+        for page in pages()
+        for path in re.findall(
+            r"`((?:tests|docs|benchmarks|adapters|conformance)/[\w/]+\.\w+)`",
+            (ROOT / page).read_text(encoding="utf-8"),
+        )
+    }
+    assert "tests/core/test_recurrence.py" in named
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []

@@ -1,0 +1,71 @@
+"""conformance -> adapters -> core, and no framework before a user asks for it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the top-level names that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+def files(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", files("innaprop_core"), ids=lambda p: p.name)
+def test_the_core_needs_numpy_and_array_api_compat_only(path):
+    assert imports(path) <= {"innaprop_core", "numpy", "array_api_compat"}
+
+
+@pytest.mark.parametrize("path", files("adapters"), ids=lambda p: p.name)
+def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
+    own = {path.stem} & FRAMEWORKS
+    assert imports(path) <= {"innaprop_core"} | own
+
+
+@pytest.mark.parametrize("path", files("conformance"), ids=lambda p: p.name)
+def test_a_framework_is_imported_in_its_own_modules_only(path):
+    assert imports(path) & FRAMEWORKS <= {path.stem}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "innaprop",
+        "innaprop_core",
+        "innaprop_conformance.cli",
+        "innaprop_conformance.backends.torch",
+        "innaprop_conformance.backends.keras",
+        "innaprop_conformance.backends.tensorflow",
+    ],
+)
+def test_importing_loads_no_framework(module):
+    code = f"import sys, {module}; print(*sorted({FRAMEWORKS!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+def test_an_adapter_is_loaded_when_asked_for():
+    code = (
+        "import sys, innaprop\n"
+        "assert innaprop.torch.INNAprop.__module__ == 'innaprop.torch'\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

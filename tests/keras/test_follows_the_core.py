@@ -1,0 +1,90 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from innaprop.keras import INNAprop
+
+
+def optimizer_for(run, learning_rate=None, **options):
+    h = run.hyperparameters
+    lr = h.gamma if learning_rate is None else learning_rate
+    return INNAprop(lr, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay, **options)
+
+
+def train(run, optimizer, variable, tensor):
+    for updates, g in enumerate(run.gradients):
+        optimizer.learning_rate = run.schedule(updates)
+        optimizer.apply([tensor(g, dtype=variable.dtype)], [variable])
+
+
+def numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+@pytest.mark.usefixtures("float64")
+def test_theta_and_psi_in_float64(run, tensor):
+    w = keras.Variable(run.theta, dtype="float64")
+    optimizer = optimizer_for(run)
+    train(run, optimizer, w, tensor)
+    assert run.error(numpy(w)) < 1e-12
+    assert run.psi_error(numpy(optimizer.psi(w))) < 1e-12
+    assert int(optimizer.iterations) == len(run.gradients)
+
+
+@pytest.mark.usefixtures("float64")
+def test_an_excluded_variable_is_not_decayed_at_all(run, another_run, tensor):
+    """Neither itself nor through its momentum."""
+    h = run.hyperparameters
+    free = another_run(alpha=h.alpha, beta=h.beta, weight_decay=0.0)
+    kernel = keras.Variable(run.theta, dtype="float64", name="kernel")
+    bias = keras.Variable(free.theta, dtype="float64", name="bias")
+    optimizer = optimizer_for(run)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for updates, g in enumerate(run.gradients):
+        optimizer.learning_rate = run.schedule(updates)
+        optimizer.apply([tensor(g), tensor(g)], [kernel, bias])
+    assert run.error(numpy(kernel)) < 1e-12
+    assert free.error(numpy(bias)) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+def test_weight_decay_none_is_zero(another_run, tensor):
+    run = another_run(weight_decay=0.0)
+    w = keras.Variable(run.theta, dtype="float64")
+    optimizer = optimizer_for(run)
+    optimizer = INNAprop(run.hyperparameters.gamma, weight_decay=None)
+    train(run, optimizer, w, tensor)
+    assert run.error(numpy(w)) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_learning_rate_schedule(run, tensor):
+    n, gamma = len(run.gradients), run.hyperparameters.gamma
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return gamma * (1 - ops.cast(step, "float64") / (2 * n))
+
+    w = keras.Variable(run.theta, dtype="float64")
+    optimizer = optimizer_for(run, Schedule())
+    for g in run.gradients:
+        optimizer.apply([tensor(g)], [w])
+    assert run.error(numpy(w)) < 1e-12
+
+
+def test_the_state_starts_at_zero_so_weights_may_be_loaded_late(run, tensor):
+    w = keras.Variable(np.zeros_like(run.theta), dtype="float32")
+    optimizer = optimizer_for(run)
+    optimizer.build([w])
+    w.assign(run.theta)
+    train(run, optimizer, w, tensor)
+    assert run.error(numpy(w)) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(), (2, 1, 3, 1, 2)])
+def test_any_shape(shape, tensor):
+    w = keras.Variable(np.ones(shape), dtype="float32")
+    INNAprop().apply([tensor(np.ones(shape, "float32"))], [w])
+    assert w.shape == shape
+    assert (numpy(w) < 1).all()

@@ -1,0 +1,128 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from innaprop.tensorflow import INNAprop
+
+
+def optimizer_for(run, learning_rate=None):
+    h = run.hyperparameters
+    lr = h.gamma if learning_rate is None else learning_rate
+    return INNAprop(lr, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+
+
+def train(run, optimizer, variable, steps=slice(None), compiled=False):
+    @(tf.function if compiled else lambda f: f)
+    def apply(gradient):
+        optimizer.apply_gradients([(gradient, variable)])
+
+    for updates in range(len(run.gradients))[steps]:
+        optimizer.learning_rate = run.schedule(updates)
+        apply(tf.constant(run.gradients[updates], variable.dtype))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "function"])
+def test_theta_and_psi_in_float64(run, compiled):
+    w = tf.Variable(run.theta)
+    optimizer = optimizer_for(run)
+    train(run, optimizer, w, compiled=compiled)
+    assert run.error(w.numpy()) < 1e-12
+    assert run.psi_error(optimizer.psi(w).numpy()) < 1e-12
+    assert optimizer.iterations.numpy() == len(run.gradients)
+
+
+def test_a_callable_learning_rate_gets_the_iterations(run):
+    w = tf.Variable(run.theta)
+    n = len(run.gradients)
+    optimizer = optimizer_for(
+        run,
+        lambda iterations: (
+            tf.constant(run.hyperparameters.gamma, tf.float64)
+            * (1 - tf.cast(iterations, tf.float64) / (2 * n))
+        ),
+    )
+
+    @tf.function
+    def apply(gradient):
+        optimizer.apply_gradients([(gradient, w)])
+
+    for g in run.gradients:
+        apply(tf.constant(g))
+    assert run.error(w.numpy()) < 1e-12
+
+
+def test_a_variable_as_learning_rate_is_used_as_it_is(run):
+    rate = tf.Variable(0.0, dtype=tf.float64)
+    w = tf.Variable(run.theta)
+    optimizer = optimizer_for(run, rate)
+    for updates, g in enumerate(run.gradients):
+        rate.assign(run.schedule(updates))
+        optimizer.apply_gradients([(tf.constant(g), w)])
+    assert run.error(w.numpy()) < 1e-12
+
+
+def test_minimize_with_a_callable_and_with_a_tape():
+    x, y = tf.Variable([1.0, -2.0]), tf.Variable([1.0, -2.0])
+    first, second = INNAprop(), INNAprop()
+    first.minimize(lambda: tf.reduce_sum(x**2), [x])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(y**2)
+    second.minimize(loss, [y], tape=tape)
+    np.testing.assert_array_equal(x.numpy(), y.numpy())
+    np.testing.assert_allclose(np.abs(x.numpy()), [0.99909, 1.99908], rtol=1e-6)
+
+
+@pytest.mark.parametrize("state_exists", [False, True])
+def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(run, tmp_path, state_exists):
+    w = tf.Variable(run.theta)
+    optimizer = optimizer_for(run)
+    train(run, optimizer, w, slice(0, 30))
+    path = tf.train.Checkpoint(w=w, optimizer=optimizer).write(str(tmp_path / "checkpoint"))
+    train(run, optimizer, w, slice(30, None))
+
+    other_w, other = tf.Variable(run.theta), optimizer_for(run)
+    if state_exists:
+        train(run, other, other_w, slice(0, 3))
+    status = tf.train.Checkpoint(w=other_w, optimizer=other).read(path)
+    train(run, other, other_w, slice(30, None))
+    status.assert_consumed()
+    np.testing.assert_array_equal(other_w.numpy(), w.numpy())
+
+
+def test_repeated_indices_equal_the_dense_gradient():
+    table, same = tf.Variable(tf.ones((4, 2))), tf.Variable(tf.ones((4, 2)))
+    sparse_optimizer, dense_optimizer = INNAprop(1e-2), INNAprop(1e-2)
+    for _ in range(5):
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_sum(tf.gather(table, [1, 3, 1]) ** 2)
+            dense_loss = tf.reduce_sum(tf.matmul(tf.one_hot([1, 3, 1], 4), same) ** 2)
+        gradient = tape.gradient(loss, table)
+        assert isinstance(gradient, tf.IndexedSlices)
+        sparse_optimizer.apply_gradients([(gradient, table)])
+        dense_optimizer.apply_gradients([(tape.gradient(dense_loss, same), same)])
+    np.testing.assert_allclose(table.numpy(), same.numpy(), rtol=1e-6)
+
+
+def test_two_dtypes_in_one_step(run):
+    w, x = tf.Variable(run.theta), tf.Variable(run.theta, dtype=tf.float32)
+    optimizer = optimizer_for(run)
+    for updates, g in enumerate(run.gradients):
+        optimizer.learning_rate = run.schedule(updates)
+        optimizer.apply_gradients([(tf.constant(g), w), (tf.constant(g, tf.float32), x)])
+    assert run.error(w.numpy()) < 1e-12
+    assert run.error(x.numpy()) < 1e-5
+
+
+def test_it_needs_no_keras():
+    code = (
+        "import sys; sys.modules['keras'] = None\n"
+        "import tensorflow as tf\n"
+        "from innaprop.tensorflow import INNAprop\n"
+        "w = tf.Variable([1.0])\n"
+        "INNAprop().minimize(lambda: tf.reduce_sum(w**2), [w])\n"
+        "assert w.numpy() < 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

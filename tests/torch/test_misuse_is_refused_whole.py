@@ -1,0 +1,92 @@
+"""Every misuse has an error that names what was given, and changes nothing."""
+
+import copy
+import re
+
+import pytest
+import torch
+
+from innaprop.torch import INNAprop
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"lr": -1e-3}, ValueError, "lr must be a finite number >= 0, got -0.001"),
+        ({"lr": float("nan")}, ValueError, "lr must be a finite number >= 0, got nan"),
+        ({"lr": "fast"}, TypeError, "lr must be a finite number >= 0, got 'fast' of type str"),
+        ({"lr": 0.9}, ValueError, "lr must be smaller than beta, got lr=0.9 with beta=0.9"),
+        ({"lr": torch.tensor(2.0)}, ValueError, "lr must be smaller than beta, got lr=2.0"),
+        ({"lr": torch.ones(2)}, ValueError, "lr must be a float or a tensor of one element"),
+        ({"alpha": -0.1}, ValueError, "alpha must be a finite number >= 0, got -0.1"),
+        ({"beta": 0.0}, ValueError, "beta must be a finite number > 0, got 0.0"),
+        ({"sigma": 1.0}, ValueError, "sigma must be a number in [0, 1), got 1.0"),
+        ({"eps": -1e-8}, ValueError, "eps must be a finite number >= 0, got -1e-08"),
+        ({"weight_decay": float("inf")}, ValueError, "weight_decay must be a finite number >= 0"),
+        ({"maximize": 1}, TypeError, "maximize must be True or False, got 1"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_options(options, error, message):
+    p = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(error, match=re.escape(message)):
+        INNAprop([p], **options)
+
+    optimizer = INNAprop([p])
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(error, match=re.escape(message)):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], **options})
+    assert optimizer.state_dict() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64])
+def test_dtypes_that_would_lose_the_motion(dtype):
+    with pytest.raises(TypeError, match="params must be float32 or float64, got a parameter of"):
+        INNAprop([torch.nn.Parameter(torch.ones(2, dtype=dtype))])
+    with pytest.raises(TypeError, match=str(dtype)):
+        INNAprop([("named", torch.nn.Parameter(torch.ones(2, dtype=dtype)))])
+
+
+def two_steps_in():
+    """Return an optimizer of two groups, one step done and the next gradients in place."""
+    p, q = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3, 2))
+    optimizer = INNAprop([{"params": [p]}, {"params": [q]}])
+    p.grad, q.grad = torch.ones(2), torch.ones(3, 2)
+    optimizer.step()
+    return optimizer, p, q
+
+
+def assert_step_refused(optimizer, error, message):
+    parameters = [p.clone() for group in optimizer.param_groups for p in group["params"]]
+    state = copy.deepcopy(optimizer.state_dict()["state"])
+    with pytest.raises(error, match=re.escape(message)):
+        optimizer.step()
+    for group, before in zip(optimizer.param_groups, parameters, strict=True):
+        assert torch.equal(group["params"][0], before)
+    for i, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            assert torch.equal(value, state[i][key])
+
+
+def test_a_learning_rate_that_has_grown_to_beta():
+    optimizer, *_ = two_steps_in()
+    optimizer.param_groups[1]["lr"] = 1.0
+    assert_step_refused(optimizer, ValueError, "lr must be smaller than beta, got lr=1.0")
+
+
+def test_an_option_that_has_become_nan():
+    optimizer, *_ = two_steps_in()
+    optimizer.param_groups[1]["alpha"] = float("nan")
+    assert_step_refused(optimizer, ValueError, "alpha must be a finite number >= 0, got nan")
+
+
+def test_a_sparse_gradient():
+    optimizer, _, q = two_steps_in()
+    q.grad = torch.ones(3, 2).to_sparse()
+    assert_step_refused(optimizer, RuntimeError, "INNAprop needs dense gradients")
+
+
+def test_psi_of_a_stranger():
+    optimizer, *_ = two_steps_in()
+    with pytest.raises(ValueError, match=re.escape("got a tensor of shape (4,) that it does not")):
+        optimizer.psi(torch.ones(4))

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from innaprop_conformance.runner import Conformance, Learning
 
@@ -67,30 +68,34 @@ def loss_plot(results: Sequence[Learning]) -> str | None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
-        colors = [f"C{i}" for i in range(len(ran))]
+        handles = []
         for i, result in enumerate(ran):
-            style = (6 * i, (6, 6 * (len(ran) - 1))) if len(ran) > 1 else "-"
+            # The curves lie on each other: let each show a dash in turn.
+            dashes = (6 * i, (6, 6 * (len(ran) - 1))) if len(ran) > 1 else "-"
             losses = result.trainings["INNAprop"].losses
-            left.plot(
-                _smooth(losses), color=colors[i], linestyle=style, linewidth=2, label=result.backend
-            )
+            left.plot(_smooth(losses), color=f"C{i}", linestyle=dashes, linewidth=2.5)
+            handles.append(Line2D([], [], color=f"C{i}", linewidth=2.5, label=result.backend))
         adamw = next((r for r in ran if "AdamW" in r.trainings), None)
         if adamw:
-            left.plot(
+            handles += left.plot(
                 _smooth(adamw.trainings["AdamW"].losses),
                 color="#71717a",
                 linewidth=1.5,
                 label=f"AdamW ({adamw.backend})",
             )
         left.set(title="training loss (running mean of 10 steps)", xlabel="update", yscale="log")
-        left.legend(fontsize=9, handlelength=3)
+        left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter("{x:g}")
+        left.legend(handles=handles, fontsize=9)
         truth = next((r for r in ran if r.backend == "numpy"), None)
         for i, result in enumerate(ran):
             if truth and result is not truth:
                 losses = result.trainings["INNAprop"].losses
                 apart = np.abs(np.subtract(losses, truth.trainings["INNAprop"].losses))
-                right.plot(np.maximum(apart, 1e-9), color=colors[i], linewidth=1)
-        right.set(title="difference from the float64 NumPy loss", xlabel="update", yscale="log")
+                right.plot(np.maximum.accumulate(np.maximum(apart, 1e-9)), color=f"C{i}")
+        right.set(
+            title="largest difference from NumPy's loss so far", xlabel="update", yscale="log"
+        )
         return _svg(figure)
 
 

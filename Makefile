@@ -30,7 +30,7 @@ docs: $(VENV)/.test
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) docs/_build docs/_generated report.html
+	rm -rf $(VENV) docs/_build report.html
 
 $(VENV)/.pip: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from innaprop_core import algorithm, momentum
 from innaprop_core.hyperparameters import Hyperparameters, check_hyperparameters
@@ -33,6 +33,7 @@ def trajectory(
     *,
     schedule: Callable[[int], float] | None = None,
     digits: int | None = 40,
+    stored_in: DTypeLike | None = None,
 ) -> Trajectory:
     """Follow INNAprop from theta under a stream of gradients.
 
@@ -50,6 +51,9 @@ def trajectory(
             first). Default: ``hyperparameters.gamma`` throughout.
         digits: Decimal digits of the arithmetic, at least 17, or None for float64.
             Default 40.
+        stored_in: Round theta to this dtype after every update, and nothing else: what
+            storage alone costs, the floor of every implementation in that dtype. Default
+            None, no rounding.
 
     Returns:
         theta, psi and v after every update, float64.
@@ -67,9 +71,9 @@ def trajectory(
     stream = _checked(gradients, start.shape)
     step_size = _step_sizes(hyperparameters, schedule)
     if digits is None:
-        iterates = _in_float64(hyperparameters, start.ravel(), stream, step_size)
+        iterates = _in_float64(hyperparameters, start.ravel(), stream, step_size, stored_in)
     else:
-        iterates = _in_decimal(hyperparameters, start.ravel(), stream, step_size, digits)
+        iterates = _in_decimal(hyperparameters, start.ravel(), stream, step_size, stored_in, digits)
     shape = (-1, *start.shape) if start.size else (len(iterates), *start.shape)
     columns = zip(*iterates, strict=True) if iterates else ([], [], [])
     return Trajectory(*(np.array(column, np.float64).reshape(shape) for column in columns))
@@ -83,6 +87,7 @@ def _in_decimal(
     start: Float64Array,
     gradients: Iterable[Float64Array],
     step_size: Callable[[int], float],
+    stored_in: DTypeLike | None,
     digits: int,
 ) -> _Iterates:
     values = {name: Decimal(float(value)) for name, value in asdict(hyperparameters).items()}
@@ -95,6 +100,11 @@ def _in_decimal(
         for k, g in enumerate(gradients, start=1):
             values["gamma"] = Decimal(step_size(k - 1))
             theta, psi, v = algorithm.step(theta, psi, v, _decimal(g), k=k, **values)
+            if stored_in is not None:
+                stored = _decimal(theta.astype(stored_in).astype(np.float64))
+                # Rounding moves theta and leaves the momentum: psi moves along.
+                psi = psi + (1 - values["alpha"] * values["beta"]) * (stored - theta)
+                theta = stored
             iterates.append(
                 (theta.astype(np.float64), psi.astype(np.float64), v.astype(np.float64))
             )
@@ -106,6 +116,7 @@ def _in_float64(
     start: Float64Array,
     gradients: Iterable[Float64Array],
     step_size: Callable[[int], float],
+    stored_in: DTypeLike | None,
 ) -> _Iterates:
     values = asdict(hyperparameters)
     alpha, beta = hyperparameters.alpha, hyperparameters.beta
@@ -114,6 +125,8 @@ def _in_float64(
     for k, g in enumerate(gradients, start=1):
         values["gamma"] = step_size(k - 1)
         theta, m, v = momentum.step(theta, m, v, g, momentum.coefficients(k, **values))
+        if stored_in is not None:
+            theta = theta.astype(stored_in).astype(np.float64)
         psi = momentum.psi_from_momentum(theta, m, alpha=alpha, beta=beta)
         iterates.append((theta, psi, v))
     return iterates

@@ -1,5 +1,5 @@
 """``python -m innaprop_conformance`` is the command ``innaprop-conformance``."""
 
-from innaprop_conformance.cli import main
+from innaprop_conformance.command import main
 
-main(prog_name="innaprop-conformance")
+main()

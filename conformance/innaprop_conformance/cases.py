@@ -17,7 +17,7 @@ from innaprop_core import Hyperparameters
 
 Array = NDArray[np.float64]
 
-SHAPES: tuple[tuple[int, ...], ...] = ((7, 11), (13,), (), (3, 3, 2, 2))
+SHAPES: tuple[tuple[int, ...], ...] = ((7, 11), (13,), (), (0, 4), (3, 3, 2, 2))
 STEPS = 300
 
 
@@ -75,14 +75,19 @@ class Case:
     def gradients(self) -> Iterator[list[Array]]:
         """Yield the gradients of every update; float64.
 
-        Each element has a magnitude of its own between 1e-8 and 1e4, a drift and noise.
+        Each element has a magnitude of its own between 1e-8 and 1e4, a drift and noise, and
+        a gradient of zero at every tenth update or so.
         """
         rng = self._rng(1)
         scales = [10.0 ** rng.uniform(-8, 4, size=shape) for shape in self.shapes]
         drifts = [rng.normal(size=shape) for shape in self.shapes]
         for _ in range(self.steps):
             yield [
-                _float32(scale * (drift + rng.normal(size=drift.shape)))
+                _float32(
+                    scale
+                    * (drift + rng.normal(size=drift.shape))
+                    * (rng.random(size=drift.shape) > 0.1)
+                )
                 for scale, drift in zip(scales, drifts, strict=True)
             ]
 
@@ -100,6 +105,15 @@ def flat(arrays: list[Array]) -> Array:
 
 
 def _cases() -> Iterator[Case]:
+    for alpha, beta in ((0.1, 0.9), (2.0, 2.0)):
+        for sigma, eps in ((0.9, 1e-4), (0.0, 1e-2)):
+            yield Case(
+                name=f"alpha={alpha:g},beta={beta:g},sigma={sigma:g},eps={eps:g},constant",
+                hyperparameters=Hyperparameters(
+                    gamma=1e-3, alpha=alpha, beta=beta, sigma=sigma, eps=eps, weight_decay=0.1
+                ),
+                schedule=Schedule("constant", 1e-3, STEPS),
+            )
     dampings = ((0.1, 0.9), (2.0, 2.0), (1.0, 1.0), (0.0, 0.5), (0.5, 3.0))
     peaks = {"constant": 1e-3, "cosine": 1e-2, "steps": 3e-3}
     for (alpha, beta), decay, (kind, peak) in itertools.product(
@@ -114,4 +128,4 @@ def _cases() -> Iterator[Case]:
 
 CASES: dict[str, Case] = {case.name: case for case in _cases()}
 """Both presets and three other (alpha, beta), each with and without weight decay, under three
-schedules."""
+schedules; and both presets with another sigma and eps."""

@@ -1,8 +1,10 @@
 """The command ``innaprop-conformance``."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich import box
@@ -21,6 +23,8 @@ from innaprop_conformance.runner import (
     run_cases,
     run_training,
 )
+from innaprop_conformance.training.numpy import train as train_in_numpy
+from innaprop_conformance.training.task import Task
 
 _backend_option = click.option(
     "--backend",
@@ -31,7 +35,17 @@ _backend_option = click.option(
 )
 
 
-_path = click.Path(dir_okay=False, writable=True, path_type=Path)
+class _NewFile(click.Path):
+    """A file to be written, whose folder is there: told before the work, not after it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(str(super().convert(value, param, ctx)))
+        if not os.access(path.resolve().parent, os.W_OK):
+            self.fail(f"the folder of {path} is not there or not writable", param, ctx)
+        return path
+
+
+_path = _NewFile(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.group()
@@ -47,7 +61,11 @@ def list_() -> None:
     for name, backend in load_backends().items():
         missing = backend.missing()
         versions = ", ".join(f"{d} {v}" for d, v in backend.versions().items())
-        table.add_row(name, "–" if missing else versions, ", ".join(missing))
+        table.add_row(
+            name,
+            "–" if missing else versions,
+            ", ".join(missing) or backend.load_error or "",
+        )
     console = Console()
     console.print(table)
     console.print(f"{len(CASES)} cases:")
@@ -64,9 +82,9 @@ def run(names: tuple[str, ...], output: Path | None) -> None:
     backends = _chosen(names)
     conformance = _conformance(console, backends)
     if output:
-        write_report(output, backends, conformance, [])
+        write_report(output, backends, conformance, [], None)
         console.print(f"report: {output}")
-    _end(console, tables.conformance_rows(conformance, len(CASES)))
+    _end(console, tables.conformance_rows(backends, conformance))
 
 
 @main.command()
@@ -89,11 +107,12 @@ def demo(names: tuple[str, ...], output: Path) -> None:
     console.rule("training on scikit-learn's handwritten digits")
     with progress_bars(console) as progress:
         training = run_training(backends, progress)
-    rows = tables.training_rows(training)
+    truth = train_in_numpy(Task(), lambda done: None)
+    rows = tables.training_rows(backends, training, truth)
     _show(console, tables.TRAINING_COLUMNS, rows, tables.TRAINING_LEGEND)
-    write_report(output, backends, conformance, training)
+    write_report(output, backends, conformance, training, truth)
     console.print(f"report: {output}")
-    _end(console, [*tables.conformance_rows(conformance, len(CASES)), *rows])
+    _end(console, [*tables.conformance_rows(backends, conformance), *rows])
 
 
 def _chosen(names: tuple[str, ...]) -> dict[str, type[Backend]]:
@@ -113,7 +132,7 @@ def _conformance(console: Console, backends: dict[str, type[Backend]]) -> list[C
     _show(
         console,
         tables.CONFORMANCE_COLUMNS,
-        tables.conformance_rows(results, len(CASES)),
+        tables.conformance_rows(backends, results),
         tables.CONFORMANCE_LEGEND,
     )
     return results
@@ -123,26 +142,28 @@ def _show(
     console: Console, columns: Sequence[str], rows: Sequence[tables.Row], legend: str
 ) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    table.add_column("")
+    table.add_column(columns[0], no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
     styles = {True: "green", False: "red", None: "dim"}
     for row in rows:
         mark = Text(row.mark, style=styles[row.good])
-        table.add_row(*row.cells, mark, style="dim" if row.good is None else None)
+        style = "dim" if row.good is None else None
+        table.add_row(row.backend, mark, *row.cells[1:], style=style)
     console.print(table)
     console.print(legend, style="dim", highlight=False)
     for row in rows:
         if row.reason:
-            text = f"{row.cells[0]}: {row.reason}"
+            text = f"{row.backend}: {row.reason}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _end(console: Console, rows: Sequence[tables.Row]) -> None:
     good = tables.all_good(rows)
-    absent = {row.cells[0] for row in rows if row.good is None}
-    ran = {row.cells[0] for row in rows if row.good is not None}
-    failed = {row.cells[0] for row in rows if row.good is False}
+    absent = {row.backend for row in rows if row.good is None}
+    ran = {row.backend for row in rows if row.good is not None}
+    failed = {row.backend for row in rows if row.good is False}
     console.print(
         f"{len(ran - failed)} of {len(ran)} backends agree with the ground truth"
         + (f"; {len(absent)} not installed" if absent else ""),

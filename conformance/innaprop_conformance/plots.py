@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from innaprop_conformance.runner import Conformance, Learning
+from innaprop_conformance.training.task import Training
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -30,7 +31,10 @@ def error_plot(results: Sequence[Conformance]) -> str | None:
 
     Lines are medians over the cases, bands reach from the smallest to the largest.
     """
-    ran = [r for r in results if r.verdicts]
+    ran: dict[str, list[Conformance]] = {}
+    for result in results:
+        if result.verdicts:
+            ran.setdefault(result.backend, []).append(result)
     if not ran:
         return None
     columns = min(3, len(ran))
@@ -38,29 +42,28 @@ def error_plot(results: Sequence[Conformance]) -> str | None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 2.9 * rows + 0.5), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for ax, result in zip(axes.flat, ran, strict=False):
-            for dtype, color in _DTYPE_COLORS.items():
-                errors = [v.errors for v in result.verdicts if v.dtype == dtype]
-                if not errors:
-                    continue
+        for ax, (backend, of_backend) in zip(axes.flat, ran.items(), strict=False):
+            for result in of_backend:
+                color = _DTYPE_COLORS[result.dtype]
                 # A logarithmic axis has no place for an error of zero.
-                curves = np.maximum(np.array(errors), 1e-18)
+                curves = np.maximum(np.array([v.errors for v in result.verdicts]), 1e-18)
                 steps = np.arange(1, curves.shape[1] + 1)
                 ax.fill_between(
                     steps, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0
                 )
-                ax.plot(steps, np.median(curves, axis=0), color=color, label=dtype)
-            ax.set_title(result.backend)
+                ax.plot(steps, np.median(curves, axis=0), color=color)
+            ax.set_title(backend)
             ax.set_yscale("log")
         for ax in axes.flat[len(ran) :]:
             ax.set_visible(False)
-        axes[0, 0].legend(loc="center right")
+        handles = [Line2D([], [], color=c, label=dtype) for dtype, c in _DTYPE_COLORS.items()]
+        axes[0, 0].legend(handles=handles, loc="center right")
         figure.supxlabel("update")
         figure.supylabel("error / distance moved")
         return _svg(figure)
 
 
-def loss_plot(results: Sequence[Learning]) -> str | None:
+def loss_plot(results: Sequence[Learning], truth: Training) -> str | None:
     """Plot the loss curves, and how far each is from NumPy's; None where nothing ran."""
     ran = [r for r in results if "INNAprop" in r.trainings]
     if not ran:
@@ -87,11 +90,9 @@ def loss_plot(results: Sequence[Learning]) -> str | None:
         left.yaxis.set_major_formatter("{x:g}")
         left.yaxis.set_minor_formatter("{x:g}")
         left.legend(handles=handles, fontsize=9)
-        truth = next((r for r in ran if r.backend == "numpy"), None)
         for i, result in enumerate(ran):
-            if truth and result is not truth:
-                losses = result.trainings["INNAprop"].losses
-                apart = np.abs(np.subtract(losses, truth.trainings["INNAprop"].losses))
+            apart = np.abs(np.subtract(result.trainings["INNAprop"].losses, truth.losses))
+            if apart.any():
                 right.plot(np.maximum.accumulate(np.maximum(apart, 1e-9)), color=f"C{i}")
         right.set(
             title="largest difference from NumPy's loss so far", xlabel="update", yscale="log"

@@ -17,7 +17,7 @@ from innaprop_conformance.cases import CASES, STEPS
 from innaprop_conformance.judge import DISTANCE_ALLOWED, FLOORS_ALLOWED
 from innaprop_conformance.plots import error_plot, loss_plot
 from innaprop_conformance.runner import Conformance, Learning
-from innaprop_conformance.training.task import Task
+from innaprop_conformance.training.task import Task, Training
 
 
 def write_report(
@@ -25,6 +25,7 @@ def write_report(
     backends: Mapping[str, type[Backend]],
     conformance: Sequence[Conformance],
     training: Sequence[Learning],
+    truth: Training | None,
 ) -> None:
     """Write the report; the file appears whole or not at all.
 
@@ -33,6 +34,7 @@ def write_report(
         backends: Those asked for, by name.
         conformance: What the cases said.
         training: What the training said; empty where there was none.
+        truth: NumPy's training; None where there was none.
 
     Raises:
         OSError: The file cannot be written.
@@ -47,8 +49,8 @@ def write_report(
     versions = {"innaprop": version("innaprop"), "python": platform.python_version()}
     for backend in backends.values():
         versions |= backend.versions()
-    conformance_rows = tables.conformance_rows(conformance, len(CASES))
-    training_rows = tables.training_rows(training)
+    conformance_rows = tables.conformance_rows(backends, conformance)
+    training_rows = tables.training_rows(backends, training, truth) if truth else []
     text = environment.get_template("report.html.j2").render(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -61,13 +63,13 @@ def write_report(
         training_columns=tables.TRAINING_COLUMNS,
         training_rows=training_rows,
         error_plot=_inline(error_plot(conformance)),
-        loss_plot=_inline(loss_plot(training)),
+        loss_plot=_inline(loss_plot(training, truth)) if truth else None,
         cases=len(CASES),
         steps=STEPS,
         task=Task(),
         floors_allowed=FLOORS_ALLOWED,
         distance_allowed=DISTANCE_ALLOWED,
-        disagreement_allowed=tables.DISAGREEMENT_ALLOWED,
+        disagreement_allowed=tables.LOSS_DISAGREEMENT_ALLOWED,
     )
     _write_whole(path, text)
 
@@ -77,13 +79,13 @@ def _inline(svg: str | None) -> Markup | None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    descriptor, name = tempfile.mkstemp(dir=path.resolve().parent, prefix=path.name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        # mkstemp makes files that only their owner may read.
+        # mkstemp makes files that only their owner may read; a report is for others too.
         os.chmod(name, 0o644)
-        os.replace(name, path)
+        os.replace(name, path.resolve())
     except BaseException:
         os.unlink(name)
         raise

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,17 +34,19 @@ from innaprop_conformance.truth import Truth, find_truth
 Backends = Mapping[str, type[Backend]]
 Result = TypeVar("Result")
 
+TIMEOUT = 3600.0
+"""Seconds after which a backend's process is ended."""
+
 
 @dataclass(frozen=True)
 class Conformance:
-    """What the cases said of one backend."""
+    """What the cases said of one backend in one dtype."""
 
     backend: str
-    missing: list[str]
-    """Modules it needs that are not installed; it did not run then."""
+    dtype: str
     verdicts: list[Verdict] = field(default_factory=list)
     failure: str | None = None
-    """Why cases are without verdict, or None."""
+    """Why there are cases without verdict, or None."""
 
     @property
     def passed(self) -> bool:
@@ -56,8 +59,6 @@ class Learning:
     """What became of the training in one backend."""
 
     backend: str
-    missing: list[str]
-    """Modules it needs that are not installed; it did not run then."""
     trainings: dict[str, Training] = field(default_factory=dict)
     """By optimizer: "INNAprop", and "AdamW" where the framework has one."""
     failure: str | None = None
@@ -80,37 +81,52 @@ def find_truths(progress: Progress) -> dict[str, Truth]:
 def run_cases(
     backends: Backends, truths: Mapping[str, Truth], progress: Progress
 ) -> list[Conformance]:
-    """Let every backend follow every case, and judge it."""
+    """Let every backend that is installed follow every case, and judge it."""
 
-    def one(name: str, backend: type[Backend], bar: TaskID) -> Conformance:
-        with tempfile.TemporaryDirectory() as folder:
-            failure = _work("follow", name, backend, Path(folder), progress, bar)
+    def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> list[Conformance]:
+        death, errors = job.run("follow", name, backend, folder)
+        results = []
+        for dtype in backend.dtypes:
             verdicts = [
                 judge(case, dtype, np.load(file), truths[case])
-                for dtype in backend.dtypes
                 for case in CASES
                 if (file := Path(folder, f"{dtype},{case}.npy")).exists()
             ]
-        return Conformance(name, [], verdicts, failure)
+            failure = death or _summary([text for where, text in errors if where == dtype])
+            if not failure and len(verdicts) < len(CASES):
+                failure = f"{len(CASES) - len(verdicts)} cases are without verdict"
+            results.append(Conformance(name, dtype, verdicts, failure))
+        return results
 
-    return _each(backends, lambda b: len(CASES) * len(b.dtypes), one, Conformance, progress)
+    def failed(name: str, backend: type[Backend], reason: str) -> list[Conformance]:
+        return [Conformance(name, dtype, failure=reason) for dtype in backend.dtypes]
+
+    results = _each(backends, lambda b: len(CASES) * len(b.dtypes), one, failed, progress)
+    return [conformance for result in results for conformance in result]
 
 
 def run_training(backends: Backends, progress: Progress) -> list[Learning]:
-    """Let every backend that can train the task."""
+    """Let every backend train the task, of those that are installed and can."""
 
-    def one(name: str, backend: type[Backend], bar: TaskID) -> Learning:
-        with tempfile.TemporaryDirectory() as folder:
-            failure = _work("train", name, backend, Path(folder), progress, bar)
-            trainings = {
-                optimizer: Training(**json.loads(file.read_text()))
-                for optimizer in backend.optimizers
-                if (file := Path(folder, f"{optimizer}.json")).exists()
-            }
-        return Learning(name, [], trainings, failure)
+    def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> Learning:
+        death, errors = job.run("train", name, backend, folder)
+        trainings = {
+            optimizer: Training(**json.loads(file.read_text()))
+            for optimizer in backend.optimizers
+            if (file := Path(folder, f"{optimizer}.json")).exists()
+        }
+        for optimizer, training in trainings.items():
+            if len(training.losses) != Task().steps:
+                raise ValueError(
+                    f"{optimizer} must have {Task().steps} losses, got {len(training.losses)}"
+                )
+        return Learning(name, trainings, death or _summary([text for _, text in errors]))
+
+    def failed(name: str, backend: type[Backend], reason: str) -> Learning:
+        return Learning(name, failure=reason)
 
     trainable = {name: b for name, b in backends.items() if b.optimizers}
-    return _each(trainable, lambda b: Task().steps * len(b.optimizers), one, Learning, progress)
+    return _each(trainable, lambda b: Task().steps * len(b.optimizers), one, failed, progress)
 
 
 @contextmanager
@@ -126,55 +142,99 @@ def progress_bars(console: Console) -> Iterator[Progress]:
         yield progress
 
 
+@dataclass
+class _Job:
+    """One backend's work in its own process, which can be ended from outside."""
+
+    progress: Progress
+    bar: TaskID
+    process: subprocess.Popen[str] | None = None
+
+    def run(
+        self, what: str, name: str, backend: type[Backend], folder: Path
+    ) -> tuple[str | None, list[tuple[str | None, str]]]:
+        """Run a worker to its end.
+
+        Returns why it died, or None; and the errors it told, each with its dtype.
+        """
+        self.progress.start_task(self.bar)
+        errors: list[tuple[str | None, str]] = []
+        with tempfile.TemporaryFile("w+", errors="replace") as stderr:
+            process = self.process = subprocess.Popen(
+                [sys.executable, "-m", "innaprop_conformance.worker", what, name, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **backend.environment},
+            )
+            timer = threading.Timer(TIMEOUT, process.kill)
+            timer.start()
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    message = json.loads(line)
+                    if "error" in message:
+                        errors.append((message.get("dtype"), message["error"]))
+                    else:
+                        self.progress.update(self.bar, completed=message["done"])
+                code = process.wait()
+                late = not timer.is_alive()
+            finally:
+                timer.cancel()
+                process.kill()
+                process.stdout.close()  # type: ignore[union-attr]
+                process.wait()
+            stderr.seek(0)
+            lines = [line for line in stderr.read().splitlines() if line.strip()]
+        if code:
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            how = f"being too late ({TIMEOUT:g} s)" if late else how
+            return ": ".join([f"its process died with {how}", *lines[-1:]]), errors
+        return None, errors
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self.process is not None:
+            self.process.kill()
+
+
 def _each(
     backends: Backends,
     total: Callable[[type[Backend]], int],
-    one: Callable[[str, type[Backend], TaskID], Result],
-    result: Callable[[str, list[str]], Result],
+    one: Callable[[str, type[Backend], Path, _Job], Result],
+    failed: Callable[[str, type[Backend], str], Result],
     progress: Progress,
 ) -> list[Result]:
     """Do a job for every backend that is installed, as many at a time as there are cores."""
+
+    def do(name: str, backend: type[Backend], job: _Job) -> Result:
+        if backend.load_error:
+            return failed(name, backend, backend.load_error)
+        # A backend may be wrong in every way; what it does must not reach the others.
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return one(name, backend, Path(folder), job)
+        except Exception as error:
+            return failed(name, backend, f"{type(error).__name__}: {error}")
+
+    installed = {name: backend for name, backend in backends.items() if not backend.missing()}
+    jobs = {
+        name: _Job(progress, progress.add_task(name, total=total(backend), start=False))
+        for name, backend in installed.items()
+    }
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = {}
-        for name, backend in backends.items():
-            if not backend.missing():
-                bar = progress.add_task(name, total=total(backend), start=False)
-                futures[name] = pool.submit(one, name, backend, bar)
-        return [
-            futures[name].result() if name in futures else result(name, backend.missing())
-            for name, backend in backends.items()
-        ]
+        futures = [pool.submit(do, name, b, jobs[name]) for name, b in installed.items()]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for job in jobs.values():
+                job.end()
+            raise
 
 
-def _work(
-    job: str, name: str, backend: type[Backend], folder: Path, progress: Progress, bar: TaskID
-) -> str | None:
-    """Run a worker to its end; return why it did not do all its work, or None."""
-    progress.start_task(bar)
-    errors = []
-    with tempfile.TemporaryFile("w+", errors="replace") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "innaprop_conformance.worker", job, name, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **backend.environment},
-        )
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                message = json.loads(line)
-                if "error" in message:
-                    errors.append(message["error"])
-                else:
-                    progress.update(bar, completed=message["done"])
-        code = process.wait()
-        stderr.seek(0)
-        last = next((line for line in reversed(stderr.read().splitlines()) if line.strip()), "")
-    if code:
-        how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        return f"its process died with {how}: {last}"
-    if errors:
-        return errors[0] if len(errors) == 1 else f"{errors[0]} (and {len(errors) - 1} more)"
-    return None
+def _summary(errors: list[str]) -> str | None:
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    return f"{errors[0]} (and {len(errors) - 1} more)"

@@ -1,8 +1,8 @@
 """The process of one backend: ``python -m innaprop_conformance.worker JOB BACKEND FOLDER``.
 
 Results are files in FOLDER. Standard output carries one JSON object per line, for whoever
-started the process: ``{"done": n}`` after every piece of work, ``{"error": text}`` for one
-that failed. What frameworks print goes to standard error.
+started the process: ``{"done": n}`` after every piece of work, ``{"error": text, "dtype":
+name}`` for a case that failed. What frameworks print goes to standard error.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from innaprop_conformance.backends import Backend, load_backends
+from innaprop_conformance.backends import Backend, load_backend
 from innaprop_conformance.cases import CASES
 from innaprop_conformance.training.task import Task
 
@@ -32,7 +32,8 @@ def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
                 np.save(folder / f"{dtype},{case.name}.npy", backend.follow(case, dtype))
             except Exception as error:
                 traceback.print_exc()
-                say({"error": f"{case.name} in {dtype}: {type(error).__name__}: {error}"})
+                text = f"{case.name} in {dtype}: {type(error).__name__}: {error}"
+                say({"error": text, "dtype": dtype})
             done += 1
             say({"done": done})
 
@@ -66,7 +67,7 @@ def main() -> None:
     def say(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=channel)
 
-    JOBS[job](load_backends()[name](), Path(folder), say)
+    JOBS[job](load_backend(name)(), Path(folder), say)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from markupsafe import escape
+
+from innaprop_conformance import cases
+
+CASES = len(cases.CASES)
 
 BACKENDS = '''
 import os, signal
@@ -25,9 +30,41 @@ class Absent(Bad):
     modules = ("no_such_framework",)
 
 
+class AbsentPart(Bad):
+    modules = ("no_such_framework.part",)
+
+
 class Raises(Bad):
     def step(self, gradients, gamma):
-        raise RuntimeError("cannot step")
+        raise RuntimeError("cannot <step>")
+
+
+class FailsInFloat64(Good):
+    def step(self, gradients, gamma):
+        if self._dtype == "float64":
+            raise RuntimeError("float32 only")
+        super().step(gradients, gamma)
+
+
+class DiesAfterFloat32(Good):
+    def step(self, gradients, gamma):
+        if self._dtype == "float64":
+            os._exit(0)
+        super().step(gradients, gamma)
+
+
+class WrongShape(Bad):
+    def parameters(self):
+        return super().parameters()[1:]
+
+
+class UnknownDtype(Bad):
+    dtypes = ("float8",)
+
+
+class ClaimsFloat32(Bad):
+    def begin(self, hyperparameters, parameters, dtype):
+        super().begin(hyperparameters, parameters, "float64")
 
 
 class Dies(Bad):
@@ -66,7 +103,23 @@ class NotANumber(Bad):
     def step(self, gradients, gamma):
         super().step([np.full_like(g, np.nan) for g in gradients], gamma)
 '''
-NAMES = ["Good", "Absent", "Raises", "Dies", "DoesNotLoad", "Coarse", "Late", "NotANumber"]
+NAMES = [
+    "Good",
+    "Absent",
+    "AbsentPart",
+    "Raises",
+    "FailsInFloat64",
+    "DiesAfterFloat32",
+    "WrongShape",
+    "UnknownDtype",
+    "ClaimsFloat32",
+    "Dies",
+    "DoesNotLoad",
+    "Coarse",
+    "Late",
+    "NotANumber",
+    "NotThere",
+]
 
 
 @pytest.fixture(scope="module")
@@ -107,21 +160,38 @@ def test_the_exit_code_and_the_last_line(done):
     result, _ = done
     assert result.returncode == 1
     last = result.stdout.splitlines()[-1]
-    assert last == "1 of 7 backends agree with the ground truth; 1 not installed"
+    assert last == "1 of 13 backends agree with the ground truth; 2 not installed"
 
 
 def test_a_good_one_beside_them_agrees(done):
     result, _ = done
-    rows = [line for line in lines(result.stdout, "Good") if "float" in line]
+    rows = [line for line in lines(result.stdout, "Good ") if "float" in line]
     assert len(rows) == 2
-    assert all("30/30" in row and "agrees" in row for row in rows)
+    assert all(f" {CASES}/{CASES} " in row and " agrees " in row for row in rows)
+
+
+@pytest.mark.parametrize("name", ["FailsInFloat64", "DiesAfterFloat32"])
+def test_one_dtype_of_two_is_not_enough(environment, name):
+    result = command(environment, "run", "--backend", name)
+    assert result.returncode == 1
+    first, second = (row for row in lines(result.stdout, name) if "float" in row and ":" not in row)
+    assert " float32 " in first
+    assert f" {CASES}/{CASES} " in first
+    assert " fails " in second
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("Absent", "not installed: needs no_such_framework"),
-        ("Raises", "in float32: RuntimeError: cannot step (and 29 more)"),
+        ("AbsentPart", "not installed: needs no_such_framework.part"),
+        ("Raises", f"in float32: RuntimeError: cannot <step> (and {CASES - 1} more)"),
+        ("FailsInFloat64", "in float64: RuntimeError: float32 only"),
+        ("DiesAfterFloat32", "without verdict"),
+        ("WrongShape", "ValueError: theta must have shape"),
+        ("UnknownDtype", "float8"),
+        ("ClaimsFloat32", "TypeError: parameters must be float32, got float64"),
+        ("NotThere", "some_backends:NotThere cannot be loaded: AttributeError"),
         ("Dies", f"its process died with signal {int(signal.SIGKILL)}"),
         ("DoesNotLoad", "ModuleNotFoundError: No module named 'no_such_framework'"),
         ("Coarse", "left its corridor at update"),
@@ -133,13 +203,16 @@ def test_each_has_its_reason_on_the_terminal_and_in_the_report(done, name, reaso
     result, folder = done
     assert any(reason in line for line in lines(result.stdout, f"{name}:")), result.stdout
     html = (folder / "report.html").read_text()
-    assert reason.replace("'", "&#39;") in html
+    assert escape(reason) in html
+    assert "<step>" not in html
 
 
 def test_a_late_schedule_is_caught_where_there_is_one(done):
     result, _ = done
-    rows = [line for line in lines(result.stdout, "Late") if "float" in line]
-    assert all("10/30" in row and "fails" in row for row in rows), rows
+    (row,) = (line for line in lines(result.stdout, "Late ") if "float" in line)
+    constant = sum("constant" in name for name in cases.CASES)
+    assert f" {constant}/{CASES} " in row
+    assert " fails " in row
 
 
 def test_one_that_is_only_absent_is_no_agreement(environment):
@@ -153,6 +226,13 @@ def test_an_unknown_name_is_refused_with_the_known_ones(environment):
     assert result.returncode == 2
     assert "'tourch' is not one of" in result.stderr
     assert "keras-jax" in result.stderr
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(environment, tmp_path):
+    result = command(environment, "run", "--output", str(tmp_path / "nowhere" / "report.html"))
+    assert result.returncode == 2
+    assert "is not there or not" in result.stderr
+    assert "ground truth" not in result.stdout
 
 
 def test_list_names_backends_versions_and_cases(environment):

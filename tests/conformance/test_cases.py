@@ -21,6 +21,7 @@ def test_values_are_float32_and_gradients_span_twelve_decades(case):
     gradients = np.array([flat(g) for g in case.gradients()])
     for values in (flat(case.parameters()), gradients):
         np.testing.assert_array_equal(values, values.astype(np.float32))
+    assert 0.05 < (gradients == 0).mean() < 0.15
     magnitudes = np.abs(gradients).mean(axis=0)
     assert magnitudes.min() < 1e-6
     assert magnitudes.max() > 1e2

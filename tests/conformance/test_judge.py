@@ -70,6 +70,19 @@ def test_errors_relative_to_the_whole_distance_and_in_floors():
     assert verdict.errors[:-1] == (0,) * 9
 
 
+def test_the_corridor_does_not_narrow_where_the_run_comes_back():
+    """Nor where the floor happens to be small: errors stay, once they are made."""
+    back = np.concatenate([THETA, THETA[::-1]])
+    floor = back + np.where(np.arange(20) == 3, 2e-6, 0)[:, None] * np.eye(1, ELEMENTS)
+    theta = back.copy()
+    theta[-1, 0] += 0.99 * (1.5 * 2e-6 + 1e-5 * 5)
+    verdict = judge("case", "float32", theta, Truth(START, back, floor))
+    assert verdict.passed
+    assert verdict.corridor == pytest.approx(0.99, rel=1e-4)
+    ulp = np.spacing(np.float32(2.5))
+    assert verdict.ulps == pytest.approx((theta[-1, 0] - back[-1, 0]) / ulp, rel=1e-6)
+
+
 def test_a_run_that_does_not_move_must_not_be_moved():
     still = Truth(START, np.zeros_like(THETA), np.zeros_like(THETA))
     assert judge("case", "float32", np.zeros_like(THETA), still).passed

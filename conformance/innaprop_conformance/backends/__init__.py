@@ -37,6 +37,8 @@ class Backend(ABC):
     """Environment variables of the backend's process."""
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     """Dtypes of parameters that it offers."""
+    load_error: ClassVar[str | None] = None
+    """Why the class that was registered could not be loaded; this one stands for it then."""
     optimizers: ClassVar[tuple[str, ...]] = ()
     """What ``train`` knows: "INNAprop", and "AdamW" where the framework has one."""
 
@@ -62,13 +64,19 @@ class Backend(ABC):
         iterates = []
         for updates, gradients in enumerate(case.gradients()):
             self.step(gradients, case.schedule(updates))
-            iterates.append(flat([np.asarray(p, np.float64) for p in self.parameters()]))
+            iterates.append(flat([self._as_float64(p, dtype) for p in self.parameters()]))
         return np.array(iterates)
+
+    @staticmethod
+    def _as_float64(parameter: NDArray[np.floating], dtype: str) -> Array:
+        if str(parameter.dtype) != dtype:
+            raise TypeError(f"parameters must be {dtype}, got {parameter.dtype}")
+        return parameter.astype(np.float64)
 
     @classmethod
     def missing(cls) -> list[str]:
         """Return the modules that the backend needs and that are not installed."""
-        return [name for name in cls.modules if importlib.util.find_spec(name) is None]
+        return [name for name in cls.modules if not _is_installed(name)]
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -83,6 +91,34 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # The parent of a dotted name.
+        return False
+
+
 def load_backends() -> dict[str, type[Backend]]:
-    """Return every registered backend by name, in the order of registration."""
-    return {point.name: point.load() for point in entry_points(group=GROUP)}
+    """Return every registered backend by name, in alphabetical order.
+
+    One whose class cannot be loaded is there too, and says why in ``load_error``.
+    """
+    backends = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            backends[point.name] = point.load()
+        except Exception as error:
+            reason = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
+            backends[point.name] = type(
+                point.name,
+                (Backend,),
+                {"distributions": (), "modules": (), "load_error": reason},
+            )
+    return backends
+
+
+def load_backend(name: str) -> type[Backend]:
+    """Return the backend registered under a name, without loading any other."""
+    (point,) = entry_points(group=GROUP, name=name)
+    backend: type[Backend] = point.load()
+    return backend

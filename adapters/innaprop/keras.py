@@ -39,7 +39,9 @@ class INNAprop(keras.optimizers.Optimizer):
         ValueError: An argument is outside its range, or learning_rate >= beta.
 
     The arithmetic is done in each variable's dtype. Keras holds the learning rate in
-    ``keras.config.floatx()``: in float64 work set that to "float64" too.
+    ``keras.config.floatx()``: in float64 work set that to "float64" too. As in every Keras
+    optimizer, Algorithm 1's count k is ``iterations`` for all variables: one that gets its first
+    gradient late has its second moment corrected as if it had been there from the start.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
 
@@ -84,6 +86,21 @@ class INNAprop(keras.optimizers.Optimizer):
         self.sigma = float(sigma)
         self.epsilon = float(epsilon)
 
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next update.
+
+        Raises:
+            ValueError: On setting, a number is not in [0, beta).
+        """
+        return self._get_current_learning_rate()
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        if isinstance(learning_rate, Real):
+            check_hyperparameters({"gamma": learning_rate, "beta": self.beta}, _NAMES)
+        keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
+
     def build(self, variables: Any) -> None:
         """Create momentum and second moment, both zero, for every variable.
 
@@ -121,6 +138,9 @@ class INNAprop(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._second_moments[index]
         decays = self.weight_decay is not None and self._use_weight_decay(variable)
+        if isinstance(learning_rate, Real):
+            # A cast would take a Python number through float32.
+            learning_rate = ops.convert_to_tensor(learning_rate, dtype)
         c = momentum.coefficients(
             ops.cast(self.iterations + 1, dtype),
             gamma=ops.cast(learning_rate, dtype),
@@ -163,7 +183,7 @@ class INNAprop(keras.optimizers.Optimizer):
         self._check_variables_are_known([parameter])
         m = self._momentums[self._get_variable_index(parameter)]
         return momentum.psi_from_momentum(
-            ops.convert_to_tensor(parameter),
+            ops.stop_gradient(ops.convert_to_tensor(parameter)),
             ops.convert_to_tensor(m),
             alpha=self.alpha,
             beta=self.beta,

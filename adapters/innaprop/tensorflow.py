@@ -18,12 +18,14 @@ class INNAprop(tf.Module):
     """INNAprop, with AdamW's memory: two variables of state per model variable.
 
     Works in eager loops and inside ``tf.function``. ``tf.train.Checkpoint`` saves and
-    restores it whole; a restore may come before the state exists.
+    restores it whole; a restore may come before the state exists. State is kept in the order
+    in which variables were met: ``build`` fixes that order beforehand.
 
     Args:
         learning_rate: The paper's gamma, in [0, beta); a float (kept in a ``tf.Variable``,
-            settable later), a ``tf.Variable``, or a callable that takes ``iterations`` and
-            returns a scalar. Default 1e-3.
+            settable later), a ``tf.Variable`` (of ``trainable=False``, or it counts among
+            this module's trainable variables), or a callable that takes ``iterations`` and
+            returns a number or a scalar tensor. Default 1e-3.
         alpha: Viscous damping, >= 0. Default 0.1.
         beta: Newtonian damping, > 0. Default 0.9.
         sigma: Memory of the second moment, in [0, 1). Default 0.999.
@@ -33,9 +35,11 @@ class INNAprop(tf.Module):
         name: Name of the module. Default "INNAprop".
 
     Attributes:
-        iterations: Updates made, a ``tf.Variable`` of int64.
+        iterations: Calls of ``apply_gradients``, a ``tf.Variable`` of int64.
         momentums: The momentum of every variable met so far, in that order.
         second_moments: Likewise the second moment.
+        updates: Likewise the updates made, int64: a variable that had no gradient at some
+            iterations has fewer.
 
     Raises:
         TypeError: An argument is not a number.
@@ -81,6 +85,7 @@ class INNAprop(tf.Module):
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
         self.momentums: list[Any] = []
         self.second_moments: list[Any] = []
+        self.updates: list[Any] = []
         self._index = _Index()
         # float64, so that float64 models get the number that was given.
         self._learning_rate = (
@@ -114,13 +119,33 @@ class INNAprop(tf.Module):
         check_hyperparameters({"gamma": value, "beta": self.beta}, _NAMES)
         self._learning_rate.assign(value)
 
+    def build(self, var_list: Sequence[Any]) -> None:
+        """Make the state of variables, in this order; those that have state are left alone.
+
+        Updates make it themselves where it is missing. Call this where that is too late: before
+        a ``tf.function`` that was already traced meets new variables, or before a checkpoint is
+        restored into variables that will be met in another order.
+
+        Args:
+            var_list: float32 or float64 ``tf.Variable`` of fully defined shapes.
+
+        Raises:
+            TypeError: One is not a ``tf.Variable`` of float32 or float64.
+            ValueError: The shape of one is not fully defined. Nothing has changed then.
+        """
+        for variable in var_list:
+            _check_variable(variable)
+        for variable in var_list:
+            self._make_state(variable)
+
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> Any:
         """Make one update.
 
         Args:
-            grads_and_vars: Pairs of gradient and ``tf.Variable``. A gradient has its
-                variable's shape and dtype; ``tf.IndexedSlices`` are made dense; None leaves
-                its variable as it is, with a warning that names it.
+            grads_and_vars: Pairs of gradient and ``tf.Variable``, whose shape is fully
+                defined. A gradient has its variable's shape and dtype; ``tf.IndexedSlices``
+                are made dense; None leaves its variable as it is, with a warning that names
+                it.
 
         Returns:
             ``iterations``.
@@ -128,26 +153,36 @@ class INNAprop(tf.Module):
         Raises:
             TypeError: A variable is not a float32 or float64 ``tf.Variable``, or a gradient
                 has another dtype.
-            ValueError: There is no gradient at all, a variable comes twice, or a gradient
-                has another shape than its variable. Nothing has changed then.
+            ValueError: There is no gradient at all, a variable comes twice, a gradient has
+                another shape than its variable, or a function that was already traced would
+                have to create state. Nothing has changed then.
+            RuntimeError: This is one of several replicas of a ``tf.distribute`` strategy:
+                gradients would have to be summed over them, which this class does not do.
 
         Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
         """
+        if tf.distribute.in_cross_replica_context():
+            replicas = 1
+        else:
+            replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        if replicas > 1:
+            raise RuntimeError(
+                f"INNAprop must run on one replica, got {replicas}: it does not sum gradients"
+            )
         pairs = _checked_pairs(grads_and_vars)
+        learning_rate = self.learning_rate
         for _, variable in pairs:
             self._make_state(variable)
-        coefficients = {
-            dtype: self._coefficients(dtype) for dtype in {variable.dtype for _, variable in pairs}
-        }
         for gradient, variable in pairs:
             i = self._index[variable]
-            m, v = self.momentums[i], self.second_moments[i]
+            m, v, updates = self.momentums[i], self.second_moments[i], self.updates[i]
+            updates.assign_add(1)
             theta, new_m, new_v = momentum.step(
                 tf.convert_to_tensor(variable),
                 tf.convert_to_tensor(m),
                 tf.convert_to_tensor(v),
-                tf.convert_to_tensor(gradient),
-                coefficients[variable.dtype],
+                _dense(gradient, variable),
+                self._coefficients(updates, learning_rate, variable.dtype),
                 tf.sqrt,
             )
             m.assign(new_m)
@@ -173,6 +208,8 @@ class INNAprop(tf.Module):
                 ``apply_gradients`` says.
             ValueError: As ``apply_gradients`` says.
         """
+        if isinstance(var_list, tf.Variable):
+            raise TypeError(f"var_list must be a sequence of variables, got {var_list!r}")
         var_list = list(var_list)
         if callable(loss):
             with tf.GradientTape() if tape is None else tape as tape:
@@ -189,49 +226,56 @@ class INNAprop(tf.Module):
         """Return the paper's psi of a variable.
 
         Args:
-            parameter: A ``tf.Variable`` that the optimizer has updated.
+            parameter: A ``tf.Variable``; one that was not updated yet has its initial psi.
 
         Returns:
             A tensor of the variable's shape and dtype.
 
         Raises:
-            ValueError: The optimizer has not met this variable.
+            TypeError: It is not a ``tf.Variable`` of float32 or float64.
+            ValueError: Its shape is not fully defined.
 
         Source: arXiv 2410.05871, Algorithm 1.
         """
-        if parameter not in self._index:
-            raise ValueError(
-                f"parameter must be a variable that the optimizer has updated, got {parameter!r}"
-            )
-        return momentum.psi_from_momentum(
-            tf.convert_to_tensor(parameter),
-            tf.convert_to_tensor(self.momentums[self._index[parameter]]),
-            alpha=self.alpha,
-            beta=self.beta,
-        )
+        _check_variable(parameter)
+        theta = tf.convert_to_tensor(parameter)
+        if parameter in self._index:
+            m = tf.convert_to_tensor(self.momentums[self._index[parameter]])
+        else:
+            m = tf.zeros_like(theta)
+        return momentum.psi_from_momentum(theta, m, alpha=self.alpha, beta=self.beta)
 
     def _make_state(self, variable: Any) -> None:
         if variable in self._index:
             return
-        # Outside of the function being traced, which may not create variables twice.
-        with tf.init_scope():
-            for name, variables in (
-                ("momentum", self.momentums),
-                ("second_moment", self.second_moments),
-            ):
-                variables.append(
-                    tf.Variable(
-                        tf.zeros(variable.shape, variable.dtype),
-                        trainable=False,
-                        name=f"{variable.name.partition(':')[0]}/{name}",
-                    )
-                )
+        name = variable.name.partition(":")[0]
+        try:
+            # Outside of a function that is being traced, whose tensors end with it.
+            with tf.init_scope():
+                zeros = tf.zeros(variable.shape, variable.dtype)
+                state = [
+                    tf.Variable(zeros, trainable=False, name=f"{name}/momentum"),
+                    tf.Variable(zeros, trainable=False, name=f"{name}/second_moment"),
+                    tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates"),
+                ]
+        except ValueError as error:
+            raise ValueError(
+                f"the state of {variable.name} cannot be created in a tf.function that was "
+                "traced before; call build(var_list) with all variables beforehand"
+            ) from error
+        for states, made in zip(
+            (self.momentums, self.second_moments, self.updates), state, strict=True
+        ):
+            states.append(made)
         self._index.append(variable)
 
-    def _coefficients(self, dtype: Any) -> momentum.Coefficients:
+    def _coefficients(self, k: Any, learning_rate: Any, dtype: Any) -> momentum.Coefficients:
+        if not tf.is_tensor(learning_rate):
+            # A cast would take a Python number through float32.
+            learning_rate = tf.constant(learning_rate, dtype)
         return momentum.coefficients(
-            tf.cast(self.iterations + 1, dtype),
-            gamma=tf.cast(self.learning_rate, dtype),
+            tf.cast(k, dtype),
+            gamma=tf.cast(learning_rate, dtype),
             alpha=self.alpha,
             beta=self.beta,
             sigma=self.sigma,
@@ -264,21 +308,15 @@ class _Index:
 def _checked_pairs(grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     pairs, without, seen = [], [], set()
     for gradient, variable in grads_and_vars:
-        if not isinstance(variable, tf.Variable):
-            raise TypeError(
-                f"grads_and_vars must pair gradients with tf.Variable, got {variable!r}"
-            )
-        if variable.dtype not in _DTYPES:
-            raise TypeError(
-                f"variables must be float32 or float64, got {variable.name} of "
-                f"{variable.dtype.name}"
-            )
+        _check_variable(variable)
         if variable.ref() in seen:
             raise ValueError(f"grads_and_vars must name a variable once, got {variable.name} twice")
         seen.add(variable.ref())
         if gradient is None:
             without.append(variable.name)
             continue
+        if not isinstance(gradient, (tf.Tensor, tf.IndexedSlices)):
+            gradient = tf.convert_to_tensor(gradient)
         if gradient.dtype != variable.dtype:
             raise TypeError(
                 f"the gradient of {variable.name} must be {variable.dtype.name}, "
@@ -295,3 +333,27 @@ def _checked_pairs(grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any,
     if without:
         warnings.warn(f"no gradient for {', '.join(without)}: left as they are", stacklevel=3)
     return pairs
+
+
+def _check_variable(variable: Any) -> None:
+    if not isinstance(variable, tf.Variable):
+        hint = (
+            "; variables of a Keras model are for innaprop.keras.INNAprop"
+            if type(variable).__module__.startswith("keras")
+            else ""
+        )
+        raise TypeError(f"variables must be tf.Variable, got {variable!r}{hint}")
+    if variable.dtype not in _DTYPES:
+        raise TypeError(
+            f"variables must be float32 or float64, got {variable.name} of {variable.dtype.name}"
+        )
+    if not variable.shape.is_fully_defined():
+        raise ValueError(
+            f"variables must have a fully defined shape, got {variable.name} of {variable.shape}"
+        )
+
+
+def _dense(gradient: Any, variable: Any) -> Any:
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+    return gradient

@@ -52,7 +52,6 @@ def test_an_excluded_variable_is_not_decayed_at_all(run, another_run, tensor):
 def test_weight_decay_none_is_zero(another_run, tensor):
     run = another_run(weight_decay=0.0)
     w = keras.Variable(run.theta, dtype="float64")
-    optimizer = optimizer_for(run)
     optimizer = INNAprop(run.hyperparameters.gamma, weight_decay=None)
     train(run, optimizer, w, tensor)
     assert run.error(numpy(w)) < 1e-12
@@ -71,6 +70,55 @@ def test_a_learning_rate_schedule(run, tensor):
     for g in run.gradients:
         optimizer.apply([tensor(g)], [w])
     assert run.error(numpy(w)) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_number_from_a_callable_keeps_its_digits(another_run, tensor):
+    run = another_run(gamma=1e-3)
+    w = keras.Variable(run.theta, dtype="float64")
+    updates = iter(range(len(run.gradients)))
+    optimizer = optimizer_for(run, lambda: run.schedule(next(updates)))
+    for g in run.gradients:
+        optimizer.apply([tensor(g)], [w])
+    assert run.error(numpy(w)) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+def test_accumulated_gradients_count_as_one_update(run, tensor):
+    w = keras.Variable(run.theta, dtype="float64")
+    optimizer = optimizer_for(run, gradient_accumulation_steps=2)
+    for updates, g in enumerate(run.gradients):
+        optimizer.learning_rate = run.schedule(updates)
+        for part in (1.5, 0.5):
+            optimizer.apply([tensor(part * g)], [w])
+    assert run.error(numpy(w)) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+def test_clipped_and_scaled_gradients(another_run, tensor):
+    run = another_run()
+    clipped, scaled = (keras.Variable(run.theta, dtype="float64") for _ in range(2))
+    clips = optimizer_for(run, clipvalue=10.0)
+    scales = optimizer_for(run, loss_scale_factor=4.0)
+    for updates, g in enumerate(run.gradients):
+        clips.learning_rate = scales.learning_rate = run.schedule(updates)
+        clips.apply([tensor(g)], [clipped])
+        scales.apply([tensor(4 * g)], [scaled])
+    assert run.error(numpy(clipped)) < 1e-12
+    assert run.error(numpy(scaled)) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+def test_ema_follows_the_weights(run, tensor):
+    w = keras.Variable(run.theta, dtype="float64")
+    optimizer = optimizer_for(run, use_ema=True, ema_momentum=0.5)
+    train(run, optimizer, w, tensor)
+    assert run.error(numpy(w)) < 1e-12
+    average = run.truth.theta[0]
+    for theta in run.truth.theta[1:]:
+        average = 0.5 * average + 0.5 * theta
+    optimizer.finalize_variable_values([w])
+    np.testing.assert_allclose(numpy(w), average, rtol=1e-10)
 
 
 def test_the_state_starts_at_zero_so_weights_may_be_loaded_late(run, tensor):

@@ -38,6 +38,14 @@ def test_dtypes_that_would_lose_the_motion(dtype):
     assert not optimizer.built
 
 
+@pytest.mark.parametrize("rate", [0.9, float("nan"), -1.0])
+def test_a_learning_rate_set_out_of_range(rate):
+    optimizer = INNAprop(1e-3)
+    with pytest.raises(ValueError, match="learning_rate must be"):
+        optimizer.learning_rate = rate
+    assert float(optimizer.learning_rate) == np.float32(1e-3)
+
+
 def test_psi_of_a_stranger():
     optimizer = INNAprop()
     optimizer.build([keras.Variable(np.ones(2), dtype="float32")])

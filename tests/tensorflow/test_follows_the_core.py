@@ -54,6 +54,53 @@ def test_a_callable_learning_rate_gets_the_iterations(run):
     assert run.error(w.numpy()) < 1e-12
 
 
+def test_a_number_from_a_callable_keeps_its_digits(another_run):
+    run = another_run(gamma=1e-3)
+    w = tf.Variable(run.theta)
+    optimizer = optimizer_for(run, lambda iterations: run.schedule(int(iterations)))
+    for g in run.gradients:
+        optimizer.apply_gradients([(tf.constant(g), w)])
+    assert run.error(w.numpy()) < 1e-12
+
+
+def test_a_variable_met_late_starts_like_any_other(run):
+    early, w = tf.Variable([1.0]), tf.Variable(run.theta)
+    optimizer = optimizer_for(run)
+    for _ in range(50):
+        optimizer.apply_gradients([(tf.ones(1), early)])
+    train(run, optimizer, w)
+    assert run.error(w.numpy()) < 1e-12
+
+
+def test_the_order_of_variables_may_differ_after_build(tmp_path):
+    a, b = tf.Variable([1.0]), tf.Variable([[2.0, 3.0]])
+    pairs = [(tf.constant([0.5]), a), (tf.constant([[1.0, -1.0]]), b)]
+    optimizer = INNAprop(1e-2)
+    optimizer.apply_gradients(pairs)
+    path = tf.train.Checkpoint(a=a, b=b, optimizer=optimizer).write(str(tmp_path / "checkpoint"))
+    optimizer.apply_gradients(pairs)
+
+    c, d = tf.Variable([0.0]), tf.Variable([[0.0, 0.0]])
+    other = INNAprop(1e-2)
+    other.build([c, d])
+    tf.train.Checkpoint(a=c, b=d, optimizer=other).read(path).assert_consumed()
+    other.apply_gradients([(pairs[1][0], d), (pairs[0][0], c)])
+    np.testing.assert_array_equal(c.numpy(), a.numpy())
+    np.testing.assert_array_equal(d.numpy(), b.numpy())
+
+
+def test_the_initial_psi_and_no_trainable_variables(run):
+    w = tf.Variable(run.theta)
+    optimizer = optimizer_for(run)
+    h = run.hyperparameters
+    np.testing.assert_allclose(
+        optimizer.psi(w).numpy(), (1 - h.alpha * h.beta) * run.theta, rtol=1e-15
+    )
+    optimizer.build([w])
+    assert optimizer.trainable_variables == ()
+    assert len(optimizer.variables) == 5
+
+
 def test_a_variable_as_learning_rate_is_used_as_it_is(run):
     rate = tf.Variable(0.0, dtype=tf.float64)
     w = tf.Variable(run.theta)

@@ -1,6 +1,8 @@
 """Every misuse has an error that names what was given, and changes nothing."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -51,7 +53,11 @@ X = tf.Variable([1.0], name="x")
         ([(tf.ones(2), W), (tf.ones(1, tf.float64), X)], TypeError, "x:0 must be float32, got"),
         ([(tf.ones(2), W), (tf.ones(3), X)], ValueError, "x:0 must have shape (1,), got (3,)"),
         ([(tf.ones(2), W), (tf.ones(2), W)], ValueError, "name a variable once, got w:0 twice"),
-        ([(tf.ones(2), W), (tf.ones(1), tf.ones(1))], TypeError, "pair gradients with tf.Variable"),
+        (
+            [(tf.ones(2), W), (tf.ones(1), tf.ones(1))],
+            TypeError,
+            "variables must be tf.Variable, got",
+        ),
         ([(None, W), (None, X)], ValueError, "got none for any of ['w:0', 'x:0']"),
         ([], ValueError, "must hold a gradient, got none"),
         (
@@ -84,6 +90,71 @@ def test_a_loss_without_its_tape():
         INNAprop().minimize(tf.constant(1.0), [tf.Variable(1.0)])
 
 
-def test_psi_of_a_stranger():
-    with pytest.raises(ValueError, match="must be a variable that the optimizer has updated"):
-        INNAprop().psi(tf.Variable(1.0))
+def test_one_variable_where_a_list_belongs():
+    with pytest.raises(TypeError, match="var_list must be a sequence of variables"):
+        INNAprop().minimize(lambda: tf.reduce_sum(W), W)
+
+
+def test_a_shape_that_is_not_fully_defined():
+    optimizer, w = INNAprop(), tf.Variable([1.0])
+    vague = tf.Variable([1.0], shape=[None], name="vague")
+    with pytest.raises(ValueError, match=r"fully defined shape, got vague:0 of \(None,\)"):
+        optimizer.apply_gradients([(tf.ones(1), w), (tf.ones(1), vague)])
+    assert not optimizer.momentums
+
+
+def test_a_variable_of_a_keras_model():
+    import keras
+
+    variable = keras.Variable([1.0])
+    with pytest.raises(TypeError, match=r"are for innaprop\.keras\.INNAprop"):
+        INNAprop().apply_gradients([(tf.ones(1), variable)])
+
+
+def test_a_learning_rate_that_raises_leaves_no_state():
+    def broken(iterations):
+        raise RuntimeError("no rate")
+
+    optimizer = INNAprop(broken)
+    with pytest.raises(RuntimeError, match="no rate"):
+        optimizer.apply_gradients([(tf.ones(2), W)])
+    assert not optimizer.momentums
+
+
+def test_new_variables_in_a_function_that_was_traced_before():
+    w, x = tf.Variable([1.0]), tf.Variable([1.0], name="late")
+    optimizer = INNAprop()
+
+    @tf.function
+    def apply(both):
+        optimizer.apply_gradients([(tf.ones(1), w)] + [(tf.ones(1), x)] * both)
+
+    apply(False)
+    with pytest.raises(ValueError, match=r"late:0 cannot be created.*call build\(var_list\)"):
+        apply(True)
+    assert x.numpy() == 1
+    optimizer.build([w, x])
+    apply(True)
+    assert x.numpy() < 1
+
+
+def test_one_of_several_replicas():
+    """In a process of its own: a CPU can be divided before TensorFlow has started only."""
+    code = """
+import tensorflow as tf
+from innaprop.tensorflow import INNAprop
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    w = tf.Variable([1.0])
+    optimizer = INNAprop()
+try:
+    strategy.run(lambda: optimizer.apply_gradients([(tf.ones(1), w)]))
+except RuntimeError as error:
+    assert "must run on one replica, got 2" in str(error), error
+else:
+    raise AssertionError(w)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -23,6 +23,15 @@ def imports(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
 
 
+def from_innaprop(path: Path) -> set[str]:
+    """Return the modules directly under ``innaprop`` that a file imports."""
+    return {
+        node.module.split(".")[1]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("innaprop.")
+    }
+
+
 def files(folder: str) -> list[Path]:
     found = sorted((ROOT / folder).rglob("*.py"))
     assert found
@@ -36,8 +45,11 @@ def test_the_core_needs_numpy_and_array_api_compat_only(path):
 
 @pytest.mark.parametrize("path", files("adapters"), ids=lambda p: p.name)
 def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
-    own = {path.stem} & FRAMEWORKS
-    assert imports(path) <= {"innaprop_core"} | own
+    own = {path.stem, path.parent.name} & FRAMEWORKS
+    modules = imports(path) - {"innaprop"}
+    assert modules <= {"innaprop_core"} | own
+    others = {name for name in from_innaprop(path) if name not in own}
+    assert not others
 
 
 @pytest.mark.parametrize("path", files("conformance"), ids=lambda p: p.name)

@@ -1,0 +1,189 @@
+"""The update as one pass over memory, by a C kernel built on first use.
+
+``kernel.c`` is compiled with the C compiler that Python was built with (or ``$CC``) into the
+user's cache folder, which takes about a second, once per machine. Where that is not possible
+``load`` says why, and the optimizer goes on without it.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from array import array
+from operator import attrgetter
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from innaprop.torch.update import Tensors
+from innaprop_core.momentum import Coefficients
+
+_SOURCE = Path(__file__).with_name("kernel.c")
+_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+_NAMES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+
+
+_dtype = attrgetter("dtype")
+
+
+class _Scalars(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_double)
+        for name in (
+            "gamma",
+            "decay",
+            "decay_drive",
+            "impulse",
+            "friction",
+            "drive",
+            "memory",
+            "averaging",
+            "bias_correction",
+            "eps",
+            "gradient_scale",
+        )
+    ]
+
+
+@functools.cache
+def load() -> ctypes.CDLL | str:
+    """Return the kernel, built if need be; or why there is none, in a sentence."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    path = shutil.which(compiler[0]) or shutil.which("cc") or shutil.which("gcc")
+    if path is None:
+        return f"there is no C compiler ({compiler[0]})"
+    source = _SOURCE.read_bytes()
+    key = hashlib.sha256(b"\0".join([source, path.encode(), platform.machine().encode()]))
+    library = _cache() / f"kernel-{key.hexdigest()[:16]}.so"
+    try:
+        if not library.exists():
+            _build(path, library)
+        kernel = ctypes.CDLL(str(library))
+    except (OSError, subprocess.SubprocessError) as error:
+        output = getattr(error, "stderr", None) or str(error)
+        return f"the C compiler {path} could not build it: {output.strip().splitlines()[-1:]}"
+    for name in _NAMES.values():
+        for suffix in ("", "_residual")[: 1 + (name in ("bfloat16", "float16"))]:
+            getattr(kernel, f"step_{name}{suffix}").restype = None
+    return kernel
+
+
+class Memory:
+    """Where the tensors of a list lie: what does not change from step to step.
+
+    The state's storages are kept, so that their addresses stay good whatever becomes of the
+    tensors. Parameters may be given other memory, which is seen by their addresses.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        params = tensors.params
+        self.state = [
+            _addresses(tensors.momentum_buffers),
+            _addresses(tensors.exp_avg_sqs),
+            _addresses(tensors.residuals),
+        ]
+        self.sizes = array("q", map(Tensor.numel, params))
+        self.params = _addresses(params)
+        self.strides = list(map(Tensor.stride, params))
+        self.dtype = params[0].dtype
+        self._kept = [
+            t.untyped_storage()
+            for ts in (tensors.momentum_buffers, tensors.exp_avg_sqs, tensors.residuals)
+            for t in ts
+        ]
+
+
+def fused(tensors: Tensors, c: Coefficients, gradient_scale: float) -> None:
+    """Make one update of all parameters in one parallel pass; ``load`` gave a kernel.
+
+    Takes what ``single_tensor`` takes, on the CPU: the state has its parameter's strides,
+    which are those of a dense tensor.
+    """
+    kernel = load()
+    assert isinstance(kernel, ctypes.CDLL)
+    params = _addresses(tensors.params)
+    memory = tensors.memory
+    if memory is None or memory.params != params:
+        memory = tensors.memory = Memory(tensors)
+    grads = _laid_out_like(memory, tensors.params, tensors.grads)
+    name = _NAMES[memory.dtype]
+    step = getattr(kernel, f"step_{name}_residual" if tensors.residuals else f"step_{name}")
+    momentum_buffers, exp_avg_sqs, residuals = memory.state
+    tables = (params, momentum_buffers, exp_avg_sqs, _addresses(grads), residuals, memory.sizes)
+    scalars = _Scalars(**c._asdict(), gradient_scale=gradient_scale)
+    step(
+        ctypes.c_int64(len(params)),
+        *(ctypes.c_void_p(table.buffer_info()[0] if table else None) for table in tables),
+        ctypes.byref(scalars),
+        ctypes.c_int(torch.get_num_threads()),
+    )
+    # The kernel writes behind autograd's back.
+    torch.autograd.graph.increment_version(tensors.params)
+
+
+def _addresses(tensors: list[Tensor]) -> "array[int]":
+    return array("q", map(Tensor.data_ptr, tensors))
+
+
+def _laid_out_like(memory: Memory, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+    """Return the gradients with their parameters' strides and dtypes, copied where need be."""
+    if list(map(Tensor.stride, grads)) == memory.strides and set(map(_dtype, grads)) == {
+        memory.dtype
+    }:
+        return grads
+    return [
+        g if g.dtype == p.dtype and g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+        for g, p in zip(grads, params, strict=True)
+    ]
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Return whether the elements fill a block of memory, in whatever order."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _cache() -> Path:
+    base = os.environ.get("INNAPROP_CACHE")
+    if base:
+        return Path(base)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "innaprop"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innaprop"
+
+
+def _build(compiler: str, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder, library.name)
+        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
+        try:
+            _run([*command, "-fopenmp"])
+        except subprocess.CalledProcessError:
+            _run(command)  # Without OpenMP: one thread.
+        # Two processes may build at once; whole files take each other's place.
+        os.replace(made, library)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)

@@ -1,0 +1,371 @@
+"""The optimizer: options, groups, state, and which implementation does the work."""
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from innaprop.torch.options import (
+    FLAGS,
+    SCHEDULABLE,
+    check_options,
+    has_schedules,
+    numbers_at,
+)
+from innaprop.torch.plan import NARROW, Call, Plan, make_plan
+from innaprop.torch.residual import join
+from innaprop.torch.state import prepare_state_dict, take_over_state
+from innaprop.torch.update import Tensors, traced
+from innaprop_core import momentum
+from innaprop_core.momentum import Coefficients
+
+_DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+    torch.complex64,
+    torch.complex128,
+)
+
+
+class INNAprop(torch.optim.Optimizer):
+    """INNAprop, with AdamW's memory: two tensors of state per parameter.
+
+    Args:
+        params: Parameters, named parameters or parameter groups, as every optimizer of
+            ``torch.optim`` takes them; float32, float64, bfloat16, float16 or complex (taken
+            as two reals), dense, of any shape. All options can be set per group.
+        lr: Learning rate, the paper's gamma, in [0, beta); a float or a tensor of one element.
+            Default 1e-3.
+        alpha: Viscous damping, >= 0; a number, or a callable that takes the number of updates
+            made before (0 at the first) and returns one. Default 0.1.
+        beta: Newtonian damping, > 0; like alpha. Default 0.9.
+        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        eps: Added to the root of the second moment, >= 0. Default 1e-8.
+        weight_decay: Decay per unit of lr, the paper's lambda, >= 0. Default 0.01.
+        maximize: Follow the gradient up, not down. Default False.
+        foreach: Use ``torch._foreach`` operations: faster on a GPU, more memory. Default None,
+            which is True if all parameters of the group are on a GPU.
+        capturable: Keep the step count on the parameter's device and read nothing from there,
+            so that a CUDA graph can hold the step. Default False.
+        fused: Use one kernel for all parameters: on the CPU only, the fastest there. It is
+            compiled on first use; without a C compiler the optimizer warns once and goes on
+            with foreach. Default None, which is False.
+        residual: Keep 16 more bits for every bfloat16 and float16 parameter, such that both
+            together are the float32 trajectory. Without, small steps vanish in the rounding.
+            Default True.
+
+    Raises:
+        TypeError: An option is of the wrong type, or a parameter of another dtype.
+        ValueError: An option is outside its range, lr >= beta, or two options exclude each
+            other.
+        RuntimeError: fused is True and a parameter is not on the CPU or not real.
+
+    State per parameter: ``step`` (updates made, a float32 scalar), ``momentum_buffer`` and
+    ``exp_avg_sq`` (like the parameter, in float32 for 16-bit ones), all starting at zero; for
+    16-bit parameters ``residual`` (int16).
+
+    Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
+
+    Example:
+        >>> import torch
+        >>> from innaprop import BEST_ACCURACY
+        >>> from innaprop.torch import INNAprop
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = INNAprop(model.parameters(), lr=1e-3, **BEST_ACCURACY)
+        >>> model(torch.ones(1, 2)).sum().backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        alpha: float | Callable[[int], float] = 0.1,
+        beta: float | Callable[[int], float] = 0.9,
+        sigma: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        fused: bool | None = None,
+        residual: bool = True,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "beta": beta,
+            "sigma": sigma,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "fused": fused,
+            "residual": residual,
+        }
+        check_options(defaults)
+        self._plans: dict[int, Plan] = {}
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plans = {}
+        for group in self.param_groups:
+            for flag, default in FLAGS.items():
+                group.setdefault(flag, default)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with options of its own where it names them.
+
+        Args:
+            param_group: ``{"params": ..., **options}``.
+
+        Raises:
+            As the constructor. Nothing has been added then.
+        """
+        options = {**self.defaults, **param_group}
+        check_options(options)
+        params = param_group["params"]
+        # A generator can be read once only, and the base class has to read it too.
+        params = [params] if isinstance(params, Tensor) else list(params)
+        for param in params:
+            tensor = param[1] if isinstance(param, tuple) else param
+            if not isinstance(tensor, Tensor):
+                continue  # The base class says so.
+            if tensor.dtype not in _DTYPES:
+                raise TypeError(
+                    "params must be float32, float64, bfloat16, float16, complex64 or "
+                    f"complex128, got a parameter of {tensor.dtype}"
+                )
+            if options["fused"] and (tensor.device.type != "cpu" or tensor.is_complex()):
+                raise RuntimeError(
+                    "fused=True needs real parameters on the CPU, got one of "
+                    f"{tensor.dtype} on {tensor.device}; leave fused out"
+                )
+        super().add_param_group({**param_group, "params": params})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Make one update of every parameter that has a gradient.
+
+        Args:
+            closure: Evaluates the model again and returns the loss. Default None.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            TypeError, ValueError: An option of a group has become what the constructor would
+                refuse. Nothing has changed then.
+            RuntimeError: A gradient is sparse. Nothing has changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if torch.compiler.is_compiling():
+            for group in self.param_groups:
+                self._step_traced(group)
+            return loss
+
+        self._accelerator_graph_capture_health_check()
+        if self._found_inf():
+            return loss
+        active = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        for group, params in zip(self.param_groups, active, strict=True):
+            self._check(group, params)
+        work: list[tuple[Call, Coefficients, float]] = []
+        for i, (group, params) in enumerate(zip(self.param_groups, active, strict=True)):
+            scale = self._gradient_scale(group)
+            for call in self._plan(i, group, params).calls:
+                call.read_gradients()
+                work.append((call, self._coefficients(group, call), scale))
+        for call, coefficients, scale in work:
+            call.steps.add_(1)
+            call.update(call.tensors, coefficients, scale)
+        return loss
+
+    def _check(self, group: dict[str, Any], active: list[Tensor]) -> None:
+        """Refuse what can be refused, before anything is changed."""
+        check_options(group)
+        for layout in {p.grad.layout for p in active} - {torch.strided}:  # type: ignore[union-attr]
+            raise RuntimeError(
+                f"INNAprop needs dense gradients, got one of layout {layout}; build the "
+                "embedding with sparse=False, or give its parameters to torch.optim.SparseAdam"
+            )
+        if has_schedules(group) and not group["capturable"]:
+            for updates in {self._updates(p) for p in active}:
+                numbers_at(group, updates)
+
+    def _plan(self, i: int, group: dict[str, Any], active: list[Tensor]) -> Plan:
+        plan = self._plans.get(i)
+        if plan is None or not plan.holds(active, self.state):
+            for p in active:
+                self._complete_state(p, group)
+            plan = self._plans[i] = make_plan(active, self.state, group)
+        elif not group["capturable"] and any(
+            bool((call.steps != call.steps[0]).any()) for call in plan.calls
+        ):
+            # Somebody has set a count.
+            plan = self._plans[i] = make_plan(active, self.state, group)
+        return plan
+
+    def _step_traced(self, group: dict[str, Any]) -> None:
+        """Make one update as ``torch.compile`` can trace it: no number is read off a tensor."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            self._complete_state(p, group)
+            state = self.state[p]
+            state["step"] += 1
+            tensors = Tensors([p], [p.grad], [state["momentum_buffer"]], [state["exp_avg_sq"]])
+            if "residual" in state:
+                tensors.residuals.append(state["residual"])
+            c = self._coefficients_at(group, _precise(state["step"], p))
+            traced(tensors, c, self._gradient_scale(group))
+
+    def _complete_state(self, p: Tensor, group: dict[str, Any]) -> None:
+        """Create what is missing of a parameter's state."""
+        state = self.state[p]
+        if not state:
+            device = p.device if group["capturable"] else "cpu"
+            state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+            dtype = torch.float32 if p.dtype in NARROW else p.dtype
+            for name in ("momentum_buffer", "exp_avg_sq"):
+                state[name] = torch.zeros_like(p, dtype=dtype)
+        if p.dtype in NARROW and group["residual"] and "residual" not in state:
+            state["residual"] = torch.zeros_like(p, dtype=torch.int16)
+        if "psi" in state:
+            # The authors' state: only now is the parameter sure to be the one it belongs to.
+            numbers = numbers_at(group, max(self._updates(p) - 1, 0))
+            state["momentum_buffer"] = momentum.momentum_from_psi(
+                _wide(p, state), state.pop("psi"), **numbers
+            )
+
+    def _updates(self, p: Tensor) -> int:
+        state = self.state.get(p)
+        return int(state["step"].item()) if state else 0
+
+    def _coefficients(self, group: dict[str, Any], call: Call) -> Coefficients:
+        """Return the scalars of this step, of which the counts do not know yet."""
+        step = call.steps[0]
+        if group["capturable"]:
+            return self._coefficients_at(group, _precise(step, call.params[0]) + 1)
+        return self._coefficients_at(group, step.item() + 1)
+
+    def _coefficients_at(self, group: dict[str, Any], k: Any) -> Coefficients:
+        lr = group["lr"]
+        if not isinstance(lr, Tensor):
+            lr = float(lr)
+        elif not isinstance(k, Tensor):
+            lr = lr.item()
+        return momentum.coefficients(
+            k,
+            gamma=lr,
+            **numbers_at(group, k - 1 if isinstance(k, Tensor) else int(k) - 1),
+            sigma=float(group["sigma"]),
+            eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]),
+            **({"expm1": torch.expm1} if isinstance(k, Tensor) else {}),
+        )
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether torch.amp.GradScaler leaves unscaling and skipping to the step."""
+        return any(group["fused"] for group in self.param_groups)
+
+    def _found_inf(self) -> bool:
+        found_inf = getattr(self, "found_inf", None)
+        return found_inf is not None and bool(found_inf.item())
+
+    def _gradient_scale(self, group: dict[str, Any]) -> float:
+        grad_scale = getattr(self, "grad_scale", None)
+        scale = 1.0 if grad_scale is None else 1 / float(grad_scale.item())
+        return -scale if group["maximize"] else scale
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state dict: one of this class, or of the authors' optimizer.
+
+        The tensors given stay the caller's. State is cast to the parameters' devices, and
+        to float32 for 16-bit parameters. Options that the dict lacks keep their values, and
+        so do schedules of alpha and beta, which no state dict holds.
+
+        The authors' state has the paper's psi in place of the momentum, which is found at the
+        first use from psi and the parameter: the model's weights may be loaded later.
+
+        Args:
+            state_dict: What ``state_dict()`` returned.
+
+        Raises:
+            ValueError: The dict is not of this optimizer: other groups, other shapes, entries
+                missing. Nothing has changed then.
+        """
+        prepared = prepare_state_dict(self, state_dict)
+        super().load_state_dict(prepared)
+        take_over_state(self, prepared)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state and the options, without schedules of alpha and beta."""
+        state_dict = super().state_dict()
+        for group in state_dict["param_groups"]:
+            for key in SCHEDULABLE:
+                if callable(group[key]):
+                    del group[key]
+        return state_dict
+
+    @torch.no_grad()
+    def psi(self, parameter: Tensor) -> Tensor:
+        """Return the paper's psi of a parameter.
+
+        Args:
+            parameter: One of the optimizer's parameters.
+
+        Returns:
+            A new tensor like the parameter; float32 for 16-bit ones.
+
+        Raises:
+            ValueError: The optimizer does not hold this parameter.
+
+        Source: arXiv 2410.05871, Algorithm 1.
+        """
+        for group in self.param_groups:
+            if any(parameter is p for p in group["params"]):
+                state: dict[str, Any] = self.state.get(parameter, {})
+                if "psi" in state:
+                    return state["psi"].clone()  # type: ignore[no-any-return]
+                theta = _wide(parameter, state)
+                m = state.get("momentum_buffer")
+                updates = int(state["step"].item()) if state else 0
+                psi: Tensor = momentum.psi_from_momentum(
+                    theta,
+                    torch.zeros_like(theta) if m is None else m,
+                    **numbers_at(group, max(updates - 1, 0)),
+                )
+                return psi
+        raise ValueError(
+            f"parameter must be one that the optimizer holds, got a tensor of shape "
+            f"{tuple(parameter.shape)} that it does not"
+        )
+
+
+def _precise(step: Tensor, p: Tensor) -> Tensor:
+    """Return a step count to compute with, as precise as the parameter."""
+    return step.double() if p.dtype in (torch.float64, torch.complex128) else step
+
+
+def _wide(p: Tensor, state: dict[str, Any]) -> Tensor:
+    """Return the parameter in the dtype of its state."""
+    if "residual" in state:
+        return join(p, state["residual"])
+    return p.float() if p.dtype in NARROW else p

@@ -1,0 +1,76 @@
+"""The options of a parameter group: defaults and checks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from innaprop_core import check_hyperparameters
+
+NAMES = {"gamma": "lr"}
+SCALARS = ("alpha", "beta", "sigma", "eps", "weight_decay")
+SCHEDULABLE = ("alpha", "beta")
+
+# What a group has that an older state dict may lack.
+FLAGS: Mapping[str, bool | None] = {
+    "maximize": False,
+    "foreach": None,
+    "capturable": False,
+    "fused": None,
+    "residual": True,
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that are not those of an INNAprop parameter group.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is outside its range, lr >= beta, or two options exclude
+            each other.
+    """
+    lr = options["lr"]
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"lr must be a float or a tensor of one element, got {lr!r}")
+        # Reading a number off another device would stop the host.
+        lr = lr.item() if lr.device.type == "cpu" else 0.0
+    values = {"gamma": lr}
+    values |= {key: options[key] for key in SCALARS if not _is_schedule(key, options[key])}
+    check_hyperparameters(values, NAMES)
+    for key, default in FLAGS.items():
+        allowed = "True, False or None" if default is None else "True or False"
+        value = options[key]
+        if not (isinstance(value, bool) or (default is None and value is None)):
+            raise TypeError(f"{key} must be {allowed}, got {value!r}")
+    for other in ("foreach", "capturable"):
+        if options["fused"] and options[other]:
+            raise ValueError(f"fused and {other} cannot both be True")
+
+
+def _is_schedule(key: str, value: Any) -> bool:
+    return key in SCHEDULABLE and callable(value)
+
+
+def has_schedules(options: Mapping[str, Any]) -> bool:
+    """Return whether alpha or beta depends on the number of updates."""
+    return any(callable(options[key]) for key in SCHEDULABLE)
+
+
+def numbers_at(options: Mapping[str, Any], updates: Any) -> dict[str, Any]:
+    """Return alpha and beta as numbers, for the update that ``updates`` others came before.
+
+    Raises:
+        TypeError, ValueError: A schedule has given a number outside its range.
+    """
+    values = {
+        key: options[key](updates) if callable(options[key]) else float(options[key])
+        for key in SCHEDULABLE
+    }
+    if has_schedules(options):
+        concrete = {key: v for key, v in values.items() if not isinstance(v, Tensor)}
+        lr = options["lr"]
+        if not isinstance(lr, Tensor):
+            concrete["gamma"] = lr
+        check_hyperparameters(concrete, NAMES)
+    return values

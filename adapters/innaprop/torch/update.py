@@ -1,0 +1,152 @@
+"""The update of a list of tensors: one at a time, or all of them operation by operation."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from innaprop.torch.residual import join, split
+from innaprop_core import momentum
+from innaprop_core.momentum import Coefficients
+
+# On the CPU, lists are worked through in parts of about this many elements, so that what one
+# operation writes is still in the cache when the next one reads it.
+_ELEMENTS_IN_CACHE = 1 << 17
+
+
+_List: TypeAlias = list[Tensor] | tuple[Tensor, ...]
+
+
+@dataclass
+class Tensors:
+    """Parameters that share device, dtype and coefficients, with gradients and state."""
+
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    momentum_buffers: list[Tensor] = field(default_factory=list)
+    exp_avg_sqs: list[Tensor] = field(default_factory=list)
+    residuals: list[Tensor] = field(default_factory=list)
+    """One per parameter, or none at all."""
+    memory: Any = None
+    """What the fused implementation keeps from step to step."""
+
+
+Update = Callable[[Tensors, Coefficients, float], None]
+"""An implementation: makes one update of tensors in place, with gradients times a factor."""
+
+
+def single_tensor(tensors: Tensors, c: Coefficients, gradient_scale: float) -> None:
+    """Make one update, a parameter at a time.
+
+    Args:
+        tensors: What to update, in place; every dtype and layout.
+        c: The scalars of this update, numbers or 0-d tensors.
+        gradient_scale: Factor of the gradients.
+    """
+    for row in _rows(tensors):
+        foreach(Tensors(*([t] for t in row)), c, gradient_scale)
+
+
+def foreach(tensors: Tensors, c: Coefficients, gradient_scale: float) -> None:
+    """Make one update of all parameters, operation by operation.
+
+    Takes what ``single_tensor`` takes, and gives the same.
+    """
+    if tensors.params[0].device.type != "cpu":
+        _foreach(tensors, c, gradient_scale)
+        return
+    for part in _parts(tensors):
+        _foreach(part, c, gradient_scale)
+
+
+def traced(tensors: Tensors, c: Coefficients, gradient_scale: float) -> None:
+    """Make one update in the core's own lines, for a compiler to fuse."""
+    for row in _rows(tensors):
+        p, g, m, v, *residual = row
+        theta = join(p, *residual) if residual else p.to(m.dtype)
+        gradient = g.to(m.dtype) * gradient_scale
+        theta, new_m, new_v = momentum.step(theta, m, v, gradient, c, torch.sqrt)
+        m.copy_(new_m)
+        v.copy_(new_v)
+        _store(p, residual, theta)
+
+
+def _foreach(tensors: Tensors, c: Coefficients, gradient_scale: float) -> None:
+    ms, vs = tensors.momentum_buffers, tensors.exp_avg_sqs
+    thetas: _List = tensors.params
+    gs: _List = tensors.grads
+    if tensors.residuals:
+        thetas = [join(p, r) for p, r in zip(thetas, tensors.residuals, strict=True)]
+    elif thetas[0].dtype != ms[0].dtype:
+        thetas = [p.to(ms[0].dtype) for p in thetas]
+    if gs[0].dtype != ms[0].dtype:
+        gs = [g.to(ms[0].dtype) for g in gs]
+    if gradient_scale != 1:
+        gs = torch._foreach_mul(gs, gradient_scale)
+
+    # lerp takes the step from the side of the larger weight, as the core does.
+    torch._foreach_lerp_(vs, torch._foreach_mul(gs, gs), c.averaging)
+    # sqrt(v / correction) + eps, both sides times the root of the correction.
+    root = c.bias_correction**0.5
+    denominators = torch._foreach_sqrt(vs)
+    torch._foreach_add_(denominators, c.eps * root)
+    us = torch._foreach_div(gs, denominators)
+    if not (isinstance(c.decay_drive, float) and c.decay_drive == 0):
+        _add_scaled_(ms, thetas, c.decay_drive)
+    # Collected first, so that theta is rounded once.
+    moves = torch._foreach_mul(ms, c.gamma)
+    _add_scaled_(moves, us, c.impulse * root)
+    if not (isinstance(c.decay, float) and c.decay == 0):
+        _add_scaled_(moves, thetas, c.decay)
+    torch._foreach_sub_(thetas, moves)
+    _add_scaled_(ms, ms, -c.friction)
+    _add_scaled_(ms, us, c.drive * root)
+
+    if thetas is not tensors.params:
+        for theta, (p, _, _, _, *residual) in zip(thetas, _rows(tensors), strict=True):
+            _store(p, residual, theta)
+
+
+def _store(p: Tensor, residual: list[Tensor], theta: Tensor) -> None:
+    if residual:
+        parameter, remainder = split(theta, p.dtype)
+        p.copy_(parameter)
+        residual[0].copy_(remainder)
+    else:
+        p.copy_(theta)
+
+
+def _add_scaled_(into: _List, what: _List, factor: float | Tensor) -> None:
+    if isinstance(factor, Tensor):
+        torch._foreach_add_(into, torch._foreach_mul(what, factor))
+    else:
+        torch._foreach_add_(into, what, alpha=factor)
+
+
+def _rows(tensors: Tensors) -> Iterator[tuple[Tensor, ...]]:
+    """Return what belongs to each parameter: itself, gradient and state."""
+    lists = [tensors.params, tensors.grads, tensors.momentum_buffers, tensors.exp_avg_sqs]
+    return zip(*lists, *([tensors.residuals] if tensors.residuals else []), strict=True)
+
+
+def _parts(tensors: Tensors) -> Iterator[Tensors]:
+    """Split lists of tensors, and long tensors, into parts that fit the cache."""
+    rows: list[tuple[Tensor, ...]] = []
+    size = 0
+    for row in _rows(tensors):
+        n = row[0].numel()
+        if n > _ELEMENTS_IN_CACHE and all(t.is_contiguous() for t in row):
+            for piece in zip(
+                *(torch.split(t.view(-1), _ELEMENTS_IN_CACHE) for t in row), strict=True
+            ):
+                yield Tensors(*([t] for t in piece))
+            continue
+        if rows and size + n > _ELEMENTS_IN_CACHE:
+            yield Tensors(*map(list, zip(*rows, strict=True)))
+            rows, size = [], 0
+        rows.append(row)
+        size += n
+    if rows:
+        yield Tensors(*map(list, zip(*rows, strict=True)))

@@ -1,11 +1,12 @@
 """The cases: what every backend is asked to follow.
 
 A case is data. Its initial values and gradients come from its name, so that every process
-makes the same ones, and are float32 numbers, so that float32 and float64 start alike.
+makes the same ones, and are bfloat16 numbers, so that every dtype starts alike.
 """
 
 import itertools
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Case:
     def parameters(self) -> list[Array]:
         """Return the initial parameters: normal, of standard deviation 1/2; float64."""
         rng = self._rng(0)
-        return [_float32(rng.normal(scale=0.5, size=shape)) for shape in self.shapes]
+        return [_bfloat16(rng.normal(scale=0.5, size=shape)) for shape in self.shapes]
 
     def gradients(self) -> Iterator[list[Array]]:
         """Yield the gradients of every update; float64.
@@ -83,7 +84,7 @@ class Case:
         drifts = [rng.normal(size=shape) for shape in self.shapes]
         for _ in range(self.steps):
             yield [
-                _float32(
+                _bfloat16(
                     scale
                     * (drift + rng.normal(size=drift.shape))
                     * (rng.random(size=drift.shape) > 0.1)
@@ -95,13 +96,24 @@ class Case:
         return np.random.default_rng([zlib.crc32(self.name.encode()), stream])
 
 
-def _float32(values: NDArray[np.float64] | float) -> Array:
-    return np.asarray(values, np.float32).astype(np.float64)
+def _bfloat16(values: NDArray[np.float64] | float) -> Array:
+    """Round to bfloat16: float32 without the lower half of its bits."""
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    rounded: Array = ((bits + 0x8000) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    return rounded
 
 
 def flat(arrays: list[Array]) -> Array:
     """Return all elements of some arrays, one after another."""
     return np.concatenate([np.ravel(array) for array in arrays])
+
+
+def presets_with_decay() -> dict[str, Case]:
+    """Return a few cases that reach everything: both presets with decay, all schedules."""
+    return {name: CASES[name] for name in CASES if re.match(_PRESETS_WITH_DECAY, name)}
+
+
+_PRESETS_WITH_DECAY = r"(alpha=0\.1,beta=0\.9|alpha=2,beta=2),decay=0\.1,"
 
 
 def _cases() -> Iterator[Case]:

@@ -44,6 +44,8 @@ class Conformance:
 
     backend: str
     dtype: str
+    asked: int
+    """Number of cases that it was to follow."""
     verdicts: list[Verdict] = field(default_factory=list)
     failure: str | None = None
     """Why there are cases without verdict, or None."""
@@ -89,19 +91,23 @@ def run_cases(
         for dtype in backend.dtypes:
             verdicts = [
                 judge(case, dtype, np.load(file), truths[case])
-                for case in CASES
+                for case in backend.cases()
                 if (file := Path(folder, f"{dtype},{case}.npy")).exists()
             ]
             failure = death or _summary([text for where, text in errors if where == dtype])
-            if not failure and len(verdicts) < len(CASES):
-                failure = f"{len(CASES) - len(verdicts)} cases are without verdict"
-            results.append(Conformance(name, dtype, verdicts, failure))
+            asked = len(backend.cases())
+            if not failure and len(verdicts) < asked:
+                failure = f"{asked - len(verdicts)} cases are without verdict"
+            results.append(Conformance(name, dtype, asked, verdicts, failure))
         return results
 
     def failed(name: str, backend: type[Backend], reason: str) -> list[Conformance]:
-        return [Conformance(name, dtype, failure=reason) for dtype in backend.dtypes]
+        return [
+            Conformance(name, dtype, len(backend.cases()), failure=reason)
+            for dtype in backend.dtypes
+        ]
 
-    results = _each(backends, lambda b: len(CASES) * len(b.dtypes), one, failed, progress)
+    results = _each(backends, lambda b: len(b.cases()) * len(b.dtypes), one, failed, progress)
     return [conformance for result in results for conformance in result]
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from innaprop_conformance.backends import Backend, load_backend
-from innaprop_conformance.cases import CASES
 from innaprop_conformance.training.task import Task
 
 Say = Callable[[dict[str, Any]], None]
@@ -27,7 +26,7 @@ def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
     """Follow every case in every dtype of the backend; save ``DTYPE,CASE.npy`` each."""
     done = 0
     for dtype in backend.dtypes:
-        for case in CASES.values():
+        for case in backend.cases().values():
             try:
                 np.save(folder / f"{dtype},{case.name}.npy", backend.follow(case, dtype))
             except Exception as error:

@@ -77,7 +77,7 @@ def test_importing_loads_no_framework(module):
 def test_an_adapter_is_loaded_when_asked_for():
     code = (
         "import sys, innaprop\n"
-        "assert innaprop.torch.INNAprop.__module__ == 'innaprop.torch'\n"
+        "assert innaprop.torch.INNAprop.__module__.startswith('innaprop.torch')\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -82,10 +82,10 @@ def load() -> ctypes.CDLL | str:
 
 
 class Memory:
-    """Where the tensors of a list lie: what does not change from step to step.
+    """Where the tensors of a list lie: what stays from step to step, as long as a plan holds.
 
     The state's storages are kept, so that their addresses stay good whatever becomes of the
-    tensors. Parameters may be given other memory, which is seen by their addresses.
+    tensors.
     """
 
     def __init__(self, tensors: Tensors) -> None:
@@ -114,18 +114,24 @@ def fused(tensors: Tensors, c: Coefficients, gradient_scale: float) -> None:
     """
     kernel = load()
     assert isinstance(kernel, ctypes.CDLL)
-    params = _addresses(tensors.params)
-    memory = tensors.memory
-    if memory is None or memory.params != params:
-        memory = tensors.memory = Memory(tensors)
+    if tensors.memory is None:
+        tensors.memory = Memory(tensors)
+    memory: Memory = tensors.memory
     grads = _laid_out_like(memory, tensors.params, tensors.grads)
     name = _NAMES[memory.dtype]
     step = getattr(kernel, f"step_{name}_residual" if tensors.residuals else f"step_{name}")
     momentum_buffers, exp_avg_sqs, residuals = memory.state
-    tables = (params, momentum_buffers, exp_avg_sqs, _addresses(grads), residuals, memory.sizes)
+    tables = (
+        memory.params,
+        momentum_buffers,
+        exp_avg_sqs,
+        _addresses(grads),
+        residuals,
+        memory.sizes,
+    )
     scalars = _Scalars(**c._asdict(), gradient_scale=gradient_scale)
     step(
-        ctypes.c_int64(len(params)),
+        ctypes.c_int64(len(grads)),
         *(ctypes.c_void_p(table.buffer_info()[0] if table else None) for table in tables),
         ctypes.byref(scalars),
         ctypes.c_int(torch.get_num_threads()),

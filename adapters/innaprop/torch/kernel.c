@@ -12,6 +12,8 @@
 #define FOR_EVERY_CPU
 #endif
 
+#define ELEMENTS_WORTH_A_THREAD 32768
+
 typedef struct {
     double gamma, decay, decay_drive, impulse, friction, drive, memory, averaging;
     double bias_correction, eps, gradient_scale;
@@ -109,8 +111,10 @@ static inline _Float16 split_float16(float x, int16_t *r) {
         int16_t **residual, const int64_t *sizes, const Coefficients *c, int threads) {            \
         int64_t total = 0;                                                                         \
         for (int64_t i = 0; i < count; i++) total += sizes[i];                                     \
+        if (threads > total / ELEMENTS_WORTH_A_THREAD) threads = total / ELEMENTS_WORTH_A_THREAD;  \
+        if (threads < 1) threads = 1;                                                              \
         /* Every thread takes the same number of elements, wherever tensors begin and end. */      \
-        _Pragma("omp parallel for num_threads(threads) schedule(static, 1)")                       \
+        _Pragma("omp parallel for num_threads(threads) if(threads > 1) schedule(static, 1)")                     \
         for (int t = 0; t < threads; t++) {                                                        \
             int64_t from = total * t / threads, to = total * (t + 1) / threads, start = 0;         \
             for (int64_t i = 0; i < count && start < to; start += sizes[i], i++) {                 \

@@ -12,6 +12,7 @@ from innaprop.torch.options import (
     check_options,
     has_schedules,
     numbers_at,
+    plain_numbers,
 )
 from innaprop.torch.plan import NARROW, Call, Plan, make_plan
 from innaprop.torch.residual import join
@@ -110,7 +111,7 @@ class INNAprop(torch.optim.Optimizer):
         }
         check_options(defaults)
         self._plans: dict[int, Plan] = {}
-        super().__init__(params, defaults)
+        super().__init__(params, plain_numbers(defaults))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -128,11 +129,19 @@ class INNAprop(torch.optim.Optimizer):
         Raises:
             As the constructor. Nothing has been added then.
         """
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise TypeError(
+                f"param_group must be a dict with the entry 'params', got {param_group!r}"
+            )
+        check_options({**self.defaults, **param_group})
+        param_group = plain_numbers(param_group)
         options = {**self.defaults, **param_group}
-        check_options(options)
         params = param_group["params"]
-        # A generator can be read once only, and the base class has to read it too.
-        params = [params] if isinstance(params, Tensor) else list(params)
+        if isinstance(params, Tensor):
+            params = [params]
+        elif not isinstance(params, set):  # The base class refuses sets: they have no order.
+            # A generator can be read once only, and the base class has to read it too.
+            params = list(params)
         for param in params:
             tensor = param[1] if isinstance(param, tuple) else param
             if not isinstance(tensor, Tensor):
@@ -238,13 +247,25 @@ class INNAprop(torch.optim.Optimizer):
     def _complete_state(self, p: Tensor, group: dict[str, Any]) -> None:
         """Create what is missing of a parameter's state."""
         state = self.state[p]
+        dtype = torch.float32 if p.dtype in NARROW else p.dtype
         if not state:
             device = p.device if group["capturable"] else "cpu"
             state["step"] = torch.zeros((), dtype=torch.float32, device=device)
-            dtype = torch.float32 if p.dtype in NARROW else p.dtype
             for name in ("momentum_buffer", "exp_avg_sq"):
                 state[name] = torch.zeros_like(p, dtype=dtype)
-        if p.dtype in NARROW and group["residual"] and "residual" not in state:
+        for name, value in state.items():
+            # The parameter may have been given another dtype or shape since.
+            if name in ("momentum_buffer", "exp_avg_sq", "psi"):
+                if value.shape != p.shape:
+                    raise ValueError(
+                        f"a parameter has become one of shape {tuple(p.shape)}, but its state is "
+                        f"of shape {tuple(value.shape)}; make a new optimizer"
+                    )
+                if value.dtype != dtype or value.device != p.device:
+                    state[name] = value.to(p.device, dtype)
+        if p.dtype not in NARROW or not group["residual"]:
+            state.pop("residual", None)
+        elif "residual" not in state:
             state["residual"] = torch.zeros_like(p, dtype=torch.int16)
         if "psi" in state:
             # The authors' state: only now is the parameter sure to be the one it belongs to.
@@ -268,8 +289,8 @@ class INNAprop(torch.optim.Optimizer):
         lr = group["lr"]
         if not isinstance(lr, Tensor):
             lr = float(lr)
-        elif not isinstance(k, Tensor):
-            lr = lr.item()
+        else:
+            lr = lr.reshape(()) if isinstance(k, Tensor) else lr.item()
         return momentum.coefficients(
             k,
             gamma=lr,

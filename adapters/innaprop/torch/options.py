@@ -1,6 +1,7 @@
 """The options of a parameter group: defaults and checks."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +51,16 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _is_schedule(key: str, value: Any) -> bool:
     return key in SCHEDULABLE and callable(value)
+
+
+def plain_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with NumPy's scalars as floats, which every ``torch.load`` can read."""
+    return {
+        key: float(value)
+        if key in ("lr", *SCALARS) and isinstance(value, Real) and not isinstance(value, int)
+        else value
+        for key, value in options.items()
+    }
 
 
 def has_schedules(options: Mapping[str, Any]) -> bool:

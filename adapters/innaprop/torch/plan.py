@@ -7,7 +7,7 @@ until something in it was replaced: other parameters have gradients, or state is
 import functools
 import warnings
 from dataclasses import dataclass, field
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._state_tensors = self._read_state_tensors()
+        self._places = _places(self.params) if self.lasting else None
 
     def holds(self, active: list[Tensor], state: dict[Any, dict[str, Any]]) -> bool:
         """Return whether the plan is still that of these parameters in this state."""
@@ -61,10 +62,16 @@ class Plan:
             and all(map(is_, active, self.params))
             and all(map(is_, map(state.get, active), self.states))
             and all(map(is_, self._read_state_tensors(), self._state_tensors))
+            and _places(active) == self._places
         )
 
     def _read_state_tensors(self) -> list[Any]:
         return [s.get(name) for name in _STATE_TENSORS for s in self.states]
+
+
+def _places(params: list[Tensor]) -> list[Any]:
+    """Return what changes where a parameter is given other memory, or another dtype."""
+    return [*map(Tensor.data_ptr, params), *map(attrgetter("dtype"), params)]
 
 
 def make_plan(

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.cases import Array, Case, flat
+from innaprop_conformance.cases import CASES, Array, Case, flat
 from innaprop_conformance.training.task import Task, Training
 from innaprop_core import Hyperparameters
 
@@ -72,6 +72,11 @@ class Backend(ABC):
         if str(parameter.dtype) != dtype:
             raise TypeError(f"parameters must be {dtype}, got {parameter.dtype}")
         return parameter.astype(np.float64)
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return the cases that it is asked to follow: all, unless each takes it very long."""
+        return CASES
 
     @classmethod
     def missing(cls) -> list[str]:

@@ -1,6 +1,8 @@
 """``innaprop.torch``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +14,12 @@ from innaprop_core import Hyperparameters
 
 
 class TorchBackend(Backend):
-    """``innaprop.torch.INNAprop``."""
+    """``innaprop.torch.INNAprop``, a parameter at a time."""
 
     distributions = ("torch",)
     modules = ("torch",)
-    optimizers = ("INNAprop", "AdamW")
+    optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
+    options: ClassVar[Mapping[str, bool]] = MappingProxyType({"foreach": False})
 
     def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
         import torch
@@ -24,12 +27,19 @@ class TorchBackend(Backend):
         from innaprop.torch import INNAprop
 
         h = hyperparameters
-        self._dtype = getattr(torch, dtype)
+        self._dtype = self._stored_as(dtype)
         self._parameters = [
             torch.nn.Parameter(torch.tensor(p, dtype=self._dtype)) for p in parameters
         ]
         self._optimizer = INNAprop(
-            self._parameters, h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay
+            self._parameters,
+            h.gamma,
+            h.alpha,
+            h.beta,
+            h.sigma,
+            h.eps,
+            h.weight_decay,
+            **self.options,
         )
 
     def step(self, gradients: list[Array], gamma: float) -> None:
@@ -47,3 +57,55 @@ class TorchBackend(Backend):
         from innaprop_conformance.training.torch import train
 
         return train(task, optimizer, progress)
+
+    @staticmethod
+    def _stored_as(dtype: str) -> Any:
+        import torch
+
+        return getattr(torch, dtype)
+
+
+class TorchForeach(TorchBackend):
+    """``innaprop.torch.INNAprop`` with foreach=True."""
+
+    optimizers = ()
+    options = MappingProxyType({"foreach": True})
+
+
+class TorchFused(TorchBackend):
+    """``innaprop.torch.INNAprop`` with fused=True."""
+
+    optimizers = ()
+    options = MappingProxyType({"fused": True})
+
+    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+        from innaprop.torch import fused
+
+        kernel = fused.load()
+        if isinstance(kernel, str):
+            raise RuntimeError(f"the fused kernel could not be built: {kernel}")
+        super().begin(hyperparameters, parameters, dtype)
+
+
+class TorchBFloat16(TorchBackend):
+    """``innaprop.torch.INNAprop`` with bfloat16 parameters and their residuals, fused.
+
+    Both together are to be the float32 trajectory.
+    """
+
+    dtypes = ("float32",)
+    optimizers = ()
+    options = MappingProxyType({"fused": True})
+
+    def parameters(self) -> list[NDArray[np.floating]]:
+        from innaprop.torch.residual import join
+
+        return [
+            join(p.detach(), self._optimizer.state[p]["residual"]).numpy() for p in self._parameters
+        ]
+
+    @staticmethod
+    def _stored_as(dtype: str) -> Any:
+        import torch
+
+        return torch.bfloat16

@@ -1,0 +1,45 @@
+"""``innaprop.torch`` with its step under ``torch.compile``."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innaprop_conformance.backends.torch import TorchBackend
+from innaprop_conformance.cases import Array, Case, presets_with_decay
+from innaprop_core import Hyperparameters
+
+
+class TorchCompiled(TorchBackend):
+    """``torch.compile`` of ``INNAprop.step``, whole and with the learning rate a tensor."""
+
+    dtypes = ("float32",)
+    optimizers = ()
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return two: compiling takes many seconds, and every case is compiled anew."""
+        return {
+            name: case
+            for name, case in presets_with_decay().items()
+            if case.schedule.kind == "cosine"
+        }
+
+    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+        import torch
+
+        # Every case has other constants, and so a graph of its own.
+        torch.compiler.reset()
+        super().begin(hyperparameters, parameters, dtype)
+        self._lr = torch.tensor(hyperparameters.gamma)
+        self._optimizer.param_groups[0]["lr"] = self._lr
+        self._compiled = torch.compile(self._optimizer.step, fullgraph=True)
+
+    def step(self, gradients: list[Array], gamma: float) -> None:
+        import torch
+
+        for p, g in zip(self._parameters, gradients, strict=True):
+            p.grad = torch.tensor(g, dtype=self._dtype)
+        self._lr.fill_(gamma)
+        self._compiled()
+
+    def parameters(self) -> list[NDArray[np.floating]]:
+        return [p.numpy(force=True) for p in self._parameters]

@@ -1,0 +1,169 @@
+"""``innaprop.torch`` in two processes: replicated (DDP) and sharded (FSDP2)."""
+
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innaprop_conformance.backends import Backend
+from innaprop_conformance.cases import Array, Case, flat, presets_with_decay
+from innaprop_core import Hyperparameters
+
+RANKS = 2
+
+
+class _TwoProcesses(Backend):
+    """Every case is followed by two processes, whose gradients have the case's as their mean."""
+
+    distributions = ("torch",)
+    modules = ("torch",)
+    dtypes = ("float32",)
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return a few: every step of two processes waits for both."""
+        return presets_with_decay()
+
+    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+        raise TypeError("begin must be called in one of the processes: use follow")
+
+    def step(self, gradients: list[Array], gamma: float) -> None:
+        raise TypeError("step must be called in one of the processes: use follow")
+
+    def parameters(self) -> list[NDArray[np.floating]]:
+        raise TypeError("parameters must be read in one of the processes: use follow")
+
+    def follow(self, case: Case, dtype: str) -> Array:
+        self._pool = getattr(self, "_pool", None) or self._start()
+        return self._pool.follow(case, dtype)
+
+    def _start(self) -> "_Ranks":
+        return _Ranks(type(self).wrap)
+
+    @staticmethod
+    @abstractmethod
+    def wrap(model: Any) -> Any:
+        """Return the model, distributed."""
+
+
+class TorchDDP(_TwoProcesses):
+    """``innaprop.torch.INNAprop`` under ``DistributedDataParallel``."""
+
+    @staticmethod
+    def wrap(model: Any) -> Any:
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(model)
+
+
+class TorchFSDP2(_TwoProcesses):
+    """``innaprop.torch.INNAprop`` under ``fully_shard``."""
+
+    @staticmethod
+    def wrap(model: Any) -> Any:
+        from torch.distributed.fsdp import fully_shard
+
+        return fully_shard(model)
+
+
+class _Ranks:
+    """The processes, which wait for cases."""
+
+    def __init__(self, wrap: Any) -> None:
+        import torch.multiprocessing
+
+        context = torch.multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory()
+        self._pipes = []
+        self._processes = []
+        for rank in range(RANKS):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_serve, args=(rank, self._folder.name, wrap, theirs), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def follow(self, case: Case, dtype: str) -> Array:
+        for pipe in self._pipes:
+            pipe.send((case, dtype))
+        replies: list[Any] = [pipe.recv() for pipe in self._pipes]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        first, second = replies
+        if not np.array_equal(first, second):
+            raise ValueError("the processes have come to different parameters")
+        return np.asarray(first)
+
+
+def _serve(rank: int, folder: str, wrap: Any, pipe: Any) -> None:
+    import datetime
+
+    import torch.distributed as dist
+
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{Path(folder, 'rendezvous')}",
+        rank=rank,
+        world_size=RANKS,
+        timeout=datetime.timedelta(seconds=120),
+    )
+    while True:
+        try:
+            case, dtype = pipe.recv()
+        except EOFError:
+            break
+        try:
+            pipe.send(np.array(list(_follow(rank, wrap, case, dtype))))
+        except Exception as error:
+            pipe.send(error)
+    dist.destroy_process_group()
+
+
+def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
+    import torch
+
+    from innaprop.torch import INNAprop
+
+    class Model(torch.nn.Module):
+        """Its gradients are what it is called with."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            # Sharding needs a dimension to divide.
+            self.weights = torch.nn.ParameterList(
+                torch.tensor(p, dtype=getattr(torch, dtype)).reshape(p.shape or (1,))
+                for p in case.parameters()
+                if p.size
+            )
+
+        def forward(self, gradients: list[Any]) -> Any:
+            return sum((w * g).sum() for w, g in zip(self.weights, gradients, strict=True))
+
+    h = case.hyperparameters
+    model = wrap(Model())
+    optimizer = INNAprop(
+        model.parameters(), h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay
+    )
+    # Exact in binary, and of mean one.
+    share = (1.5, 0.5)[rank]
+    for updates, gradients in enumerate(case.gradients()):
+        optimizer.zero_grad()
+        model(
+            [
+                torch.tensor(share * g, dtype=getattr(torch, dtype)).reshape(g.shape or (1,))
+                for g in gradients
+                if g.size
+            ]
+        ).backward()
+        optimizer.param_groups[0]["lr"] = case.schedule(updates)
+        optimizer.step()
+        whole = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
+        yield flat([p.numpy(force=True).astype(np.float64) for p in whole])

@@ -14,7 +14,7 @@ from innaprop.torch.options import (
     numbers_at,
     plain_numbers,
 )
-from innaprop.torch.plan import NARROW, Call, Plan, make_plan
+from innaprop.torch.plan import NARROW, Call, Plan, local, make_plan
 from innaprop.torch.residual import join
 from innaprop.torch.state import prepare_state_dict, take_over_state
 from innaprop.torch.update import Tensors, traced
@@ -127,7 +127,10 @@ class INNAprop(torch.optim.Optimizer):
             param_group: ``{"params": ..., **options}``.
 
         Raises:
-            As the constructor. Nothing has been added then.
+            TypeError: It is no dict with ``params``, an option is of the wrong type, or a
+                parameter of another dtype. Nothing has been added then.
+            ValueError: An option is outside its range, or lr >= beta. Likewise.
+            RuntimeError: fused is True and a parameter is not on the CPU or not real. Likewise.
         """
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(
@@ -337,12 +340,12 @@ class INNAprop(torch.optim.Optimizer):
         take_over_state(self, prepared)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state and the options, without schedules of alpha and beta."""
+        """Return the state and the options; None stands for a schedule of alpha or beta."""
         state_dict = super().state_dict()
         for group in state_dict["param_groups"]:
             for key in SCHEDULABLE:
                 if callable(group[key]):
-                    del group[key]
+                    group[key] = None
         return state_dict
 
     @torch.no_grad()
@@ -388,5 +391,8 @@ def _precise(step: Tensor, p: Tensor) -> Tensor:
 def _wide(p: Tensor, state: dict[str, Any]) -> Tensor:
     """Return the parameter in the dtype of its state."""
     if "residual" in state:
-        return join(p, state["residual"])
+        # On local parts: shifts of a DTensor's bits go wrong.
+        wide = torch.empty_like(p, dtype=torch.float32)
+        local(wide).copy_(join(local(p), local(state["residual"])))
+        return wide
     return p.float() if p.dtype in NARROW else p

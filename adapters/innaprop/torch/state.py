@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innaprop.torch.options import check_options
+from innaprop.torch.options import SCHEDULABLE, check_options
 
 _TENSORS = ("momentum_buffer", "exp_avg_sq")
 _AUTHORS = ("exp_avg_sq", "psi")
@@ -32,7 +32,9 @@ def prepare_state_dict(
     prepared = []
     for group, saved in zip(groups, saved_groups, strict=True):
         own = {key: value for key, value in group.items() if key != "params"}
-        merged = {**own, **saved}
+        # None stands for a schedule, which the group has to bring itself.
+        merged = {**own, **{key: value for key, value in saved.items() if key not in SCHEDULABLE}}
+        merged |= {key: saved[key] for key in SCHEDULABLE if saved.get(key) is not None}
         check_options(merged)
         prepared.append(merged)
         for p, i in zip(group["params"], saved["params"], strict=True):

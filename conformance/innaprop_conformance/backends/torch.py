@@ -1,5 +1,6 @@
 """``innaprop.torch``."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -72,7 +73,18 @@ class TorchForeach(TorchBackend):
     options = MappingProxyType({"foreach": True})
 
 
-class TorchFused(TorchBackend):
+class WithCompiler(TorchBackend):
+    """What is compiled when it is first used, and cannot run without a compiler."""
+
+    compilers: ClassVar[tuple[str, ...]] = ("cc", "gcc", "clang")
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        found = any(shutil.which(name) for name in cls.compilers)
+        return super().missing() + ([] if found else [f"a compiler ({cls.compilers[0]})"])
+
+
+class TorchFused(WithCompiler):
     """``innaprop.torch.INNAprop`` with fused=True."""
 
     optimizers = ()
@@ -87,7 +99,7 @@ class TorchFused(TorchBackend):
         super().begin(hyperparameters, parameters, dtype)
 
 
-class TorchBFloat16(TorchBackend):
+class TorchBFloat16(WithCompiler):
     """``innaprop.torch.INNAprop`` with bfloat16 parameters and their residuals, fused.
 
     Both together are to be the float32 trajectory.

@@ -3,14 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends.torch import TorchBackend
+from innaprop_conformance.backends.torch import WithCompiler
 from innaprop_conformance.cases import Array, Case, presets_with_decay
 from innaprop_core import Hyperparameters
 
 
-class TorchCompiled(TorchBackend):
+class TorchCompiled(WithCompiler):
     """``torch.compile`` of ``INNAprop.step``, whole and with the learning rate a tensor."""
 
+    compilers = ("c++", "g++", "clang++")
     dtypes = ("float32",)
     optimizers = ()
 

@@ -14,13 +14,13 @@ MODULES = {
     "innaprop_core.optimizer": None,
     "innaprop_core.trajectory": None,
     "innaprop": None,
-    "innaprop.torch": "torch",
+    "innaprop.torch.optimizer": "torch",
     "innaprop.keras": "keras",
     "innaprop.tensorflow": "tensorflow",
 }
 WITH_EXAMPLES = [
     "innaprop_core.optimizer",
-    "innaprop.torch",
+    "innaprop.torch.optimizer",
     "innaprop.keras",
     "innaprop.tensorflow",
 ]

@@ -152,9 +152,9 @@ class INNAprop(keras.optimizers.Optimizer):
             expm1=ops.expm1,
         )
         theta, new_m, new_v = momentum.step(
-            ops.convert_to_tensor(variable),
-            ops.convert_to_tensor(m),
-            ops.convert_to_tensor(v),
+            _value(variable),
+            _value(m),
+            _value(v),
             ops.cast(_dense(gradient, variable), dtype),
             c,
             ops.sqrt,
@@ -198,6 +198,12 @@ class INNAprop(keras.optimizers.Optimizer):
             "sigma": self.sigma,
             "epsilon": self.epsilon,
         }
+
+
+def _value(variable: Any) -> Any:
+    # The backend's own object, whose operators are the backend's: those of a Keras variable on
+    # TensorFlow take some sums of empty tensors for a bias, and fail.
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def _dense(gradient: Any, variable: Any) -> Any:

@@ -130,7 +130,7 @@ def test_the_state_starts_at_zero_so_weights_may_be_loaded_late(run, tensor):
     assert run.error(numpy(w)) < 1e-5
 
 
-@pytest.mark.parametrize("shape", [(), (2, 1, 3, 1, 2)])
+@pytest.mark.parametrize("shape", [(), (0, 4), (2, 1, 3, 1, 2)])
 def test_any_shape(shape, tensor):
     w = keras.Variable(np.ones(shape), dtype="float32")
     INNAprop().apply([tensor(np.ones(shape, "float32"))], [w])

@@ -12,7 +12,8 @@ small difference of large numbers is left, and beta - gamma stands in no denomin
 
 ``coefficients`` and ``step`` use arithmetic operators only (the root and expm1 are handed
 in), so that the arrays and scalars of every framework can pass through them. Every adapter
-does: the update stands here and nowhere else.
+takes its coefficients from here, and its update too, unless speed asks for the same lines in
+another form: then the conformance suite holds that form to this one.
 """
 
 import math

@@ -55,3 +55,23 @@ def run(request: pytest.FixtureRequest) -> Run:
 def another_run() -> Callable[..., Run]:
     """A maker of runs with other hyperparameters or seeds."""
     return make_run
+
+
+@pytest.fixture(
+    params=[
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must be a finite number >= 0"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a finite number >= 0"),
+        ({"learning_rate": float("nan")}, ValueError, "learning_rate must be a finite number"),
+        ({"learning_rate": 0.9}, ValueError, "learning_rate must be smaller than beta"),
+        ({"alpha": -0.1}, ValueError, "alpha must be a finite number >= 0, got -0.1"),
+        ({"beta": 0}, ValueError, "beta must be a finite number > 0, got 0"),
+        ({"sigma": 1}, ValueError, "sigma must be a number in [0, 1), got 1"),
+        ({"epsilon": -1.0}, ValueError, "epsilon must be a finite number >= 0, got -1.0"),
+        ({"weight_decay": -0.1}, ValueError, "weight_decay must be a finite number >= 0"),
+        ({"weight_decay": "much"}, TypeError, "weight_decay must be a finite number >= 0"),
+    ],
+    ids=lambda param: str(param[0]),
+)
+def bad_argument(request: pytest.FixtureRequest) -> tuple[dict[str, object], type, str]:
+    """Arguments that Keras and TensorFlow optimizers refuse, the error and its message."""
+    return request.param

@@ -6,7 +6,6 @@ makes the same ones, and are bfloat16 numbers, so that every dtype starts alike.
 
 import itertools
 import math
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_core import Hyperparameters
+from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
 
 Array = NDArray[np.float64]
 
 SHAPES: tuple[tuple[int, ...], ...] = ((7, 11), (13,), (), (0, 4), (3, 3, 2, 2))
 STEPS = 300
+_PRESETS = tuple((p["alpha"], p["beta"]) for p in (FAST_TRAINING, BEST_ACCURACY))
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,23 @@ def flat(arrays: list[Array]) -> Array:
 
 def presets_with_decay() -> dict[str, Case]:
     """Return a few cases that reach everything: both presets with decay, all schedules."""
-    return {name: CASES[name] for name in CASES if re.match(_PRESETS_WITH_DECAY, name)}
-
-
-_PRESETS_WITH_DECAY = r"(alpha=0\.1,beta=0\.9|alpha=2,beta=2),decay=0\.1,"
+    return {
+        name: case
+        for name, case in CASES.items()
+        if (case.hyperparameters.alpha, case.hyperparameters.beta) in _PRESETS
+        and case.hyperparameters.weight_decay > 0
+        and case.hyperparameters.sigma == Hyperparameters.sigma
+        and case.schedule.peak >= 1e-3
+    }
 
 
 def _cases() -> Iterator[Case]:
-    for alpha, beta in ((0.1, 0.9), (2.0, 2.0)):
+    for alpha, beta in _PRESETS:
+        yield Case(
+            name=f"alpha={alpha:g},beta={beta:g},decay=0.1,gamma=1e-5,constant",
+            hyperparameters=Hyperparameters(gamma=1e-5, alpha=alpha, beta=beta, weight_decay=0.1),
+            schedule=Schedule("constant", 1e-5, STEPS),
+        )
         for sigma, eps in ((0.9, 1e-4), (0.0, 1e-2)):
             yield Case(
                 name=f"alpha={alpha:g},beta={beta:g},sigma={sigma:g},eps={eps:g},constant",
@@ -126,7 +135,7 @@ def _cases() -> Iterator[Case]:
                 ),
                 schedule=Schedule("constant", 1e-3, STEPS),
             )
-    dampings = ((0.1, 0.9), (2.0, 2.0), (1.0, 1.0), (0.0, 0.5), (0.5, 3.0))
+    dampings = (*_PRESETS, (1.0, 1.0), (0.0, 0.5), (0.5, 3.0))
     peaks = {"constant": 1e-3, "cosine": 1e-2, "steps": 3e-3}
     for (alpha, beta), decay, (kind, peak) in itertools.product(
         dampings, (0.0, 0.1), peaks.items()
@@ -140,4 +149,4 @@ def _cases() -> Iterator[Case]:
 
 CASES: dict[str, Case] = {case.name: case for case in _cases()}
 """Both presets and three other (alpha, beta), each with and without weight decay, under three
-schedules; and both presets with another sigma and eps."""
+schedules; and both presets with another sigma and eps, and at a small step size."""

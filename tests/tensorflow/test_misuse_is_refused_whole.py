@@ -11,23 +11,15 @@ import tensorflow as tf
 from innaprop.tensorflow import INNAprop
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"learning_rate": -1.0}, ValueError, "learning_rate must be a finite number >= 0"),
-        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a finite number >= 0"),
-        ({"learning_rate": 0.9}, ValueError, "learning_rate must be smaller than beta"),
-        ({"alpha": -0.1}, ValueError, "alpha must be a finite number >= 0, got -0.1"),
-        ({"beta": 0}, ValueError, "beta must be a finite number > 0, got 0"),
-        ({"sigma": 1}, ValueError, "sigma must be a number in [0, 1), got 1"),
-        ({"epsilon": -1.0}, ValueError, "epsilon must be a finite number >= 0, got -1.0"),
-        ({"weight_decay": None}, TypeError, "weight_decay must be a finite number >= 0, got None"),
-    ],
-    ids=str,
-)
-def test_arguments(arguments, error, message):
+def test_arguments(bad_argument):
+    arguments, error, message = bad_argument
     with pytest.raises(error, match=re.escape(message)):
         INNAprop(**arguments)
+
+
+def test_weight_decay_none():
+    with pytest.raises(TypeError, match="weight_decay must be a finite number >= 0, got None"):
+        INNAprop(weight_decay=None)
 
 
 def test_a_learning_rate_set_too_large():

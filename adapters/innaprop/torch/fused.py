@@ -34,8 +34,6 @@ _NAMES = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-
-
 _dtype = attrgetter("dtype")
 
 
@@ -61,20 +59,17 @@ class _Scalars(ctypes.Structure):
 @functools.cache
 def load() -> ctypes.CDLL | str:
     """Return the kernel, built if need be; or why there is none, in a sentence."""
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    path = shutil.which(compiler[0]) or shutil.which("cc") or shutil.which("gcc")
-    if path is None:
-        return f"there is no C compiler ({compiler[0]})"
-    source = _SOURCE.read_bytes()
-    key = hashlib.sha256(b"\0".join([source, path.encode(), platform.machine().encode()]))
-    library = _cache() / f"kernel-{key.hexdigest()[:16]}.so"
+    compiler = _compiler()
+    if compiler is None:
+        return "there is no C compiler (set CC to name one)"
     try:
+        library = _cache() / f"kernel-{_key(compiler)}.so"
         if not library.exists():
-            _build(path, library)
+            _build(compiler, library)
         kernel = ctypes.CDLL(str(library))
-    except (OSError, subprocess.SubprocessError) as error:
-        output = getattr(error, "stderr", None) or str(error)
-        return f"the C compiler {path} could not build it: {output.strip().splitlines()[-1:]}"
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        return f"its kernel could not be built by {shlex.join(compiler)}: {' '.join(lines[-1:])}"
     for name in _NAMES.values():
         for suffix in ("", "_residual")[: 1 + (name in ("bfloat16", "float16"))]:
             getattr(kernel, f"step_{name}{suffix}").restype = None
@@ -169,6 +164,22 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
+def _compiler() -> list[str] | None:
+    """Return the command of a C compiler, or None."""
+    if os.environ.get("CC"):
+        candidates = [os.environ["CC"]]
+    else:
+        candidates = [sysconfig.get_config_var("CC") or "cc", "cc", "gcc", "clang"]
+    commands = map(shlex.split, candidates)
+    return next((command for command in commands if shutil.which(command[0])), None)
+
+
+def _key(compiler: list[str]) -> str:
+    """Return what tells this kernel from another one's file."""
+    parts = [_SOURCE.read_bytes(), *(x.encode() for x in (*compiler, *_FLAGS, platform.machine()))]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
 def _cache() -> Path:
     base = os.environ.get("INNAPROP_CACHE")
     if base:
@@ -178,11 +189,11 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innaprop"
 
 
-def _build(compiler: str, library: Path) -> None:
+def _build(compiler: list[str], library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder, library.name)
-        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
+        command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
         try:
             _run([*command, "-fopenmp"])
         except subprocess.CalledProcessError:

@@ -16,7 +16,7 @@ from innaprop.torch.options import (
 )
 from innaprop.torch.plan import NARROW, Call, Plan, local, make_plan
 from innaprop.torch.residual import join
-from innaprop.torch.state import prepare_state_dict, take_over_state
+from innaprop.torch.state import read_state_dict
 from innaprop.torch.update import Tensors, traced
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
@@ -222,14 +222,9 @@ class INNAprop(torch.optim.Optimizer):
 
     def _plan(self, i: int, group: dict[str, Any], active: list[Tensor]) -> Plan:
         plan = self._plans.get(i)
-        if plan is None or not plan.holds(active, self.state):
+        if plan is None or not plan.holds(active, self.state, group):
             for p in active:
                 self._complete_state(p, group)
-            plan = self._plans[i] = make_plan(active, self.state, group)
-        elif not group["capturable"] and any(
-            bool((call.steps != call.steps[0]).any()) for call in plan.calls
-        ):
-            # Somebody has set a count.
             plan = self._plans[i] = make_plan(active, self.state, group)
         return plan
 
@@ -251,11 +246,12 @@ class INNAprop(torch.optim.Optimizer):
         """Create what is missing of a parameter's state."""
         state = self.state[p]
         dtype = torch.float32 if p.dtype in NARROW else p.dtype
+        device = p.device if group["capturable"] else torch.device("cpu")
         if not state:
-            device = p.device if group["capturable"] else "cpu"
             state["step"] = torch.zeros((), dtype=torch.float32, device=device)
             for name in ("momentum_buffer", "exp_avg_sq"):
                 state[name] = torch.zeros_like(p, dtype=dtype)
+        state["step"] = state["step"].to(device)
         for name, value in state.items():
             # The parameter may have been given another dtype or shape since.
             if name in ("momentum_buffer", "exp_avg_sq", "psi"):
@@ -332,12 +328,17 @@ class INNAprop(torch.optim.Optimizer):
             state_dict: What ``state_dict()`` returned.
 
         Raises:
+            TypeError: An option in it is of the wrong type. Nothing has changed then.
             ValueError: The dict is not of this optimizer: other groups, other shapes, entries
-                missing. Nothing has changed then.
+                missing, an option outside its range. Nothing has changed then.
         """
-        prepared = prepare_state_dict(self, state_dict)
-        super().load_state_dict(prepared)
-        take_over_state(self, prepared)
+        # As the base class does, whose casts are not those of this state.
+        state_dict = state_dict.copy() if isinstance(state_dict, dict) else state_dict
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
+        self.__setstate__(read_state_dict(self, state_dict))
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the options; None stands for a schedule of alpha or beta."""

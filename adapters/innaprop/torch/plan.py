@@ -1,7 +1,8 @@
 """Which parameters one call of an implementation updates, worked out once and kept.
 
 Sorting hundreds of parameters costs more than updating them, if they are small. A plan holds
-until something in it was replaced: other parameters have gradients, or state is another object.
+until something in it was replaced: other parameters have gradients, state is another object, an
+option or a count was set.
 """
 
 import functools
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from innaprop.torch import fused as fused_kernel
+from innaprop.torch.options import FLAGS
 from innaprop.torch.update import Tensors, Update, foreach, single_tensor
 
 _STATE_TENSORS = ("step", "momentum_buffer", "exp_avg_sq", "residual")
@@ -47,6 +49,8 @@ class Plan:
     params: list[Tensor]
     states: list[dict[str, Any]]
     calls: list[Call]
+    flags: list[Any]
+    """The group's options that it follows from."""
     lasting: bool
     """Whether it may be kept: local parts of DTensors and views must be taken anew."""
 
@@ -54,19 +58,34 @@ class Plan:
         self._state_tensors = self._read_state_tensors()
         self._places = _places(self.params) if self.lasting else None
 
-    def holds(self, active: list[Tensor], state: dict[Any, dict[str, Any]]) -> bool:
-        """Return whether the plan is still that of these parameters in this state."""
+    def holds(
+        self,
+        active: list[Tensor],
+        state: dict[Any, dict[str, Any]],
+        options: dict[str, Any],
+    ) -> bool:
+        """Return whether the plan is still that of these parameters, state and options."""
         return (
             self.lasting
+            and self.flags == _flags(options)
             and len(active) == len(self.params)
             and all(map(is_, active, self.params))
             and all(map(is_, map(state.get, active), self.states))
             and all(map(is_, self._read_state_tensors(), self._state_tensors))
             and _places(active) == self._places
+            # A count that somebody has set parts a call; with capturable there are no others.
+            and (
+                options["capturable"]
+                or not any(bool((call.steps != call.steps[0]).any()) for call in self.calls)
+            )
         )
 
     def _read_state_tensors(self) -> list[Any]:
         return [s.get(name) for name in _STATE_TENSORS for s in self.states]
+
+
+def _flags(options: dict[str, Any]) -> list[Any]:
+    return [options[name] for name in FLAGS]
 
 
 def _places(params: list[Tensor]) -> list[Any]:
@@ -103,7 +122,8 @@ def make_plan(
         call.steps = torch.stack([state[p]["step"] for p in call.params])
         for p, step in zip(call.params, call.steps.unbind(), strict=True):
             state[p]["step"] = step
-    return Plan(active, [state[p] for p in active], list(calls.values()), plain)
+    states = [state[p] for p in active]
+    return Plan(active, states, list(calls.values()), _flags(options), plain)
 
 
 def _implementation(

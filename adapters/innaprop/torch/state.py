@@ -1,5 +1,7 @@
 """State dicts: what may be loaded, and how it becomes the optimizer's own."""
 
+from collections import defaultdict
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,13 +13,14 @@ _TENSORS = ("momentum_buffer", "exp_avg_sq")
 _AUTHORS = ("exp_avg_sq", "psi")
 
 
-def prepare_state_dict(
-    optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
-) -> dict[str, Any]:
-    """Return a state dict of this class's form, fit for the optimizer; the given one is kept.
+def read_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return the state and groups that an optimizer gets from a state dict, for ``__setstate__``.
+
+    All tensors are new: the base class would keep the caller's where nothing has to be cast,
+    and would cast the state of 16-bit parameters to 16 bits.
 
     Raises:
-        ValueError: The dict is not of this optimizer, or damaged.
+        TypeError, ValueError: The dict is not of this optimizer, or damaged.
     """
     if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= state_dict.keys():
         raise ValueError("state_dict must have the entries 'state' and 'param_groups'")
@@ -28,22 +31,25 @@ def prepare_state_dict(
             f"{[len(g['params']) for g in groups]}, "
             f"got {[len(g['params']) for g in saved_groups]}"
         )
-    state = dict(state_dict["state"])
-    prepared = []
+    saved_state = state_dict["state"]
+    of_params = {i for group in saved_groups for i in group["params"]}
+    state: dict[Any, Any] = defaultdict(dict)
+    # What belongs to no parameter stays as it is.
+    state.update({key: value for key, value in saved_state.items() if key not in of_params})
+    read = []
     for group, saved in zip(groups, saved_groups, strict=True):
-        own = {key: value for key, value in group.items() if key != "params"}
         # None stands for a schedule, which the group has to bring itself.
-        merged = {**own, **{key: value for key, value in saved.items() if key not in SCHEDULABLE}}
-        merged |= {key: saved[key] for key in SCHEDULABLE if saved.get(key) is not None}
+        brings = {key for key in SCHEDULABLE if saved.get(key) is None} | {"params"}
+        merged = {**group, **deepcopy({k: v for k, v in saved.items() if k not in brings})}
         check_options(merged)
-        prepared.append(merged)
+        read.append(merged)
         for p, i in zip(group["params"], saved["params"], strict=True):
-            if state.get(i):
-                state[i] = _checked_state(state[i], p, i)
-    return {**state_dict, "state": state, "param_groups": prepared}
+            if saved_state.get(i):
+                state[p] = _read_state(saved_state[i], p, i, merged)
+    return {"state": state, "param_groups": read}
 
 
-def _checked_state(saved: dict[str, Any], p: Tensor, i: Any) -> dict[str, Any]:
+def _read_state(saved: dict[str, Any], p: Tensor, i: Any, group: dict[str, Any]) -> dict[str, Any]:
     names = _AUTHORS if "psi" in saved else _TENSORS
     missing = [name for name in ("step", *names) if name not in saved]
     if missing:
@@ -58,31 +64,12 @@ def _checked_state(saved: dict[str, Any], p: Tensor, i: Any) -> dict[str, Any]:
             raise ValueError(
                 f"{name} of parameter {i} must be a tensor of shape {tuple(p.shape)}, got {shape}"
             )
-    step = saved["step"]
-    if not isinstance(step, Tensor):
-        step = torch.tensor(float(step), dtype=torch.float32)
-    return {**saved, "step": step}
-
-
-def take_over_state(optimizer: torch.optim.Optimizer, prepared: dict[str, Any]) -> None:
-    """Give every parameter tensors of its own, of the right dtype and on the right device.
-
-    The base class casts state to the parameter's dtype, which 16-bit parameters' state must
-    not be, and keeps the caller's tensors where nothing has to be cast.
-    """
-    for group, saved in zip(optimizer.param_groups, prepared["param_groups"], strict=True):
-        for p, i in zip(group["params"], saved["params"], strict=True):
-            if not prepared["state"].get(i):
-                continue
-            state = {}
-            for name, value in prepared["state"][i].items():
-                if name == "step":
-                    device = p.device if group["capturable"] else "cpu"
-                    state[name] = value.detach().to(device, torch.float32, copy=True)
-                elif name == "residual":
-                    if group["residual"]:
-                        state[name] = value.detach().to(p.device, torch.int16, copy=True)
-                else:
-                    dtype = torch.promote_types(p.dtype, torch.float32)
-                    state[name] = value.detach().to(p.device, dtype, copy=True)
-            optimizer.state[p] = state
+    step = torch.as_tensor(saved["step"]).detach()
+    state = {"step": step.to(p.device if group["capturable"] else "cpu", torch.float32, copy=True)}
+    for name, value in saved.items():
+        if name == "residual":
+            state[name] = value.detach().to(p.device, torch.int16, copy=True)
+        elif name != "step":
+            dtype = torch.promote_types(p.dtype, torch.float32)
+            state[name] = value.detach().to(p.device, dtype, copy=True)
+    return state

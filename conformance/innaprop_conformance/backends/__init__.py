@@ -25,8 +25,9 @@ GROUP = "innaprop.backends"
 class Backend(ABC):
     """An implementation of INNAprop that can be told what to follow.
 
-    ``begin``, ``step`` and ``parameters`` are what a backend has to say; ``train`` is for
-    those that can also train the demonstration's network.
+    ``follow`` is what a backend has to do; ``SteppingBackend`` does it for those that can make
+    one update after another. ``train`` is for those that can also train the demonstration's
+    network.
     """
 
     distributions: ClassVar[tuple[str, ...]]
@@ -43,35 +44,12 @@ class Backend(ABC):
     """What ``train`` knows: "INNAprop", and "AdamW" where the framework has one."""
 
     @abstractmethod
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        """Make parameters of these values in this dtype, and an optimizer for them."""
-
-    @abstractmethod
-    def step(self, gradients: list[Array], gamma: float) -> None:
-        """Make one update with these gradients and this step size."""
-
-    @abstractmethod
-    def parameters(self) -> list[NDArray[np.floating]]:
-        """Return the current parameters."""
+    def follow(self, case: Case, dtype: str) -> Array:
+        """Return the parameters after every update of a case, of shape (steps, elements)."""
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
         """Train the task's network with one of ``optimizers``; tell each finished step."""
         raise ValueError(f"optimizer must be one of {self.optimizers}, got {optimizer!r}")
-
-    def follow(self, case: Case, dtype: str) -> Array:
-        """Return the parameters after every update of a case, of shape (steps, elements)."""
-        self.begin(case.hyperparameters, case.parameters(), dtype)
-        iterates = []
-        for updates, gradients in enumerate(case.gradients()):
-            self.step(gradients, case.schedule(updates))
-            iterates.append(flat([self._as_float64(p, dtype) for p in self.parameters()]))
-        return np.array(iterates)
-
-    @staticmethod
-    def _as_float64(parameter: NDArray[np.floating], dtype: str) -> Array:
-        if str(parameter.dtype) != dtype:
-            raise TypeError(f"parameters must be {dtype}, got {parameter.dtype}")
-        return parameter.astype(np.float64)
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
@@ -87,6 +65,37 @@ class Backend(ABC):
     def versions(cls) -> dict[str, str]:
         """Return the versions of the backend's distributions."""
         return {name: _version(name) for name in cls.distributions}
+
+
+class SteppingBackend(Backend):
+    """A backend that makes an optimizer and steps it."""
+
+    @abstractmethod
+    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+        """Make parameters of these values in this dtype, and an optimizer for them."""
+
+    @abstractmethod
+    def step(self, gradients: list[Array], gamma: float) -> None:
+        """Make one update with these gradients and this step size."""
+
+    @abstractmethod
+    def parameters(self) -> list[NDArray[np.floating]]:
+        """Return the current parameters."""
+
+    def follow(self, case: Case, dtype: str) -> Array:
+        """Return the parameters after every update of a case, of shape (steps, elements)."""
+        self.begin(case.hyperparameters, case.parameters(), dtype)
+        iterates = []
+        for updates, gradients in enumerate(case.gradients()):
+            self.step(gradients, case.schedule(updates))
+            iterates.append(flat([self._as_float64(p, dtype) for p in self.parameters()]))
+        return np.array(iterates)
+
+    @staticmethod
+    def _as_float64(parameter: NDArray[np.floating], dtype: str) -> Array:
+        if str(parameter.dtype) != dtype:
+            raise TypeError(f"parameters must be {dtype}, got {parameter.dtype}")
+        return parameter.astype(np.float64)
 
 
 def _version(distribution: str) -> str:

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import Backend
+from innaprop_conformance.backends import SteppingBackend
 from innaprop_conformance.cases import Array
 from innaprop_conformance.training.task import Task, Training
 from innaprop_core import Hyperparameters
 
 
-class _KerasBackend(Backend):
+class _KerasBackend(SteppingBackend):
     optimizers = ("INNAprop", "AdamW")
 
     def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        keras = importlib.import_module("keras")
+        import keras
+
         from innaprop.keras import INNAprop
 
         # Keras holds the learning rate in floatx.
@@ -35,7 +36,8 @@ class _KerasBackend(Backend):
         self._apply([self._tensor(g.astype(self._dtype)) for g in gradients])
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        keras = importlib.import_module("keras")
+        import keras
+
         return [keras.ops.convert_to_numpy(v) for v in self._variables]
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
@@ -47,7 +49,9 @@ class _KerasBackend(Backend):
         return lambda gradients: self._optimizer.apply(gradients, self._variables)
 
     def _tensor(self, value: NDArray[np.floating]) -> Any:
-        return importlib.import_module("keras").ops.convert_to_tensor(value)
+        import keras
+
+        return keras.ops.convert_to_tensor(value)
 
 
 class KerasOnTensorFlow(_KerasBackend):

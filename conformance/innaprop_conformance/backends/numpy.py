@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import Backend
+from innaprop_conformance.backends import SteppingBackend
 from innaprop_conformance.cases import Array
 from innaprop_conformance.training.task import Task, Training
 from innaprop_core import Hyperparameters, INNAprop
 
 
-class NumPyBackend(Backend):
+class NumPyBackend(SteppingBackend):
     """``innaprop_core.INNAprop``."""
 
     distributions = ("numpy",)

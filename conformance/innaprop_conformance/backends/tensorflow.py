@@ -1,19 +1,18 @@
 """``innaprop.tensorflow``, inside ``tf.function``."""
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import Backend
+from innaprop_conformance.backends import SteppingBackend
 from innaprop_conformance.cases import Array
 from innaprop_conformance.training.task import Task, Training
 from innaprop_core import Hyperparameters
 
 
-class TensorFlowBackend(Backend):
+class TensorFlowBackend(SteppingBackend):
     """``innaprop.tensorflow.INNAprop``."""
 
     distributions = ("tensorflow",)
@@ -21,7 +20,8 @@ class TensorFlowBackend(Backend):
     optimizers = ("INNAprop",)
 
     def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        tf = importlib.import_module("tensorflow")
+        import tensorflow as tf
+
         from innaprop.tensorflow import INNAprop
 
         h = hyperparameters
@@ -38,7 +38,8 @@ class TensorFlowBackend(Backend):
         self._apply = apply
 
     def step(self, gradients: list[Array], gamma: float) -> None:
-        tf = importlib.import_module("tensorflow")
+        import tensorflow as tf
+
         self._optimizer.learning_rate = gamma
         self._apply([tf.constant(g, dtype=self._dtype) for g in gradients])
 

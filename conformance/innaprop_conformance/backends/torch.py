@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import Backend
+from innaprop_conformance.backends import SteppingBackend
 from innaprop_conformance.cases import Array
 from innaprop_conformance.training.task import Task, Training
 from innaprop_core import Hyperparameters
 
 
-class TorchBackend(Backend):
+class TorchBackend(SteppingBackend):
     """``innaprop.torch.INNAprop``, a parameter at a time."""
 
     distributions = ("torch",)

@@ -1,8 +1,5 @@
 """``innaprop.torch`` with its step under ``torch.compile``."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from innaprop_conformance.backends.torch import WithCompiler
 from innaprop_conformance.cases import Array, Case, presets_with_decay
 from innaprop_core import Hyperparameters
@@ -41,6 +38,3 @@ class TorchCompiled(WithCompiler):
             p.grad = torch.tensor(g, dtype=self._dtype)
         self._lr.fill_(gamma)
         self._compiled()
-
-    def parameters(self) -> list[NDArray[np.floating]]:
-        return [p.numpy(force=True) for p in self._parameters]

@@ -3,15 +3,14 @@
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from innaprop_conformance.backends import Backend
 from innaprop_conformance.cases import Array, Case, flat, presets_with_decay
-from innaprop_core import Hyperparameters
 
 RANKS = 2
 
@@ -28,20 +27,11 @@ class _TwoProcesses(Backend):
         """Return a few: every step of two processes waits for both."""
         return presets_with_decay()
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        raise TypeError("begin must be called in one of the processes: use follow")
-
-    def step(self, gradients: list[Array], gamma: float) -> None:
-        raise TypeError("step must be called in one of the processes: use follow")
-
-    def parameters(self) -> list[NDArray[np.floating]]:
-        raise TypeError("parameters must be read in one of the processes: use follow")
-
     def follow(self, case: Case, dtype: str) -> Array:
-        self._pool = getattr(self, "_pool", None) or self._start()
-        return self._pool.follow(case, dtype)
+        return self._ranks.follow(case, dtype)
 
-    def _start(self) -> "_Ranks":
+    @cached_property
+    def _ranks(self) -> "_Ranks":
         return _Ranks(type(self).wrap)
 
     @staticmethod

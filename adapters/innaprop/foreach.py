@@ -37,7 +37,7 @@ def update(thetas: List, gs: List, ms: List, vs: List, c: Coefficients) -> None:
     # sqrt(v / correction) + eps, both sides times the root of the correction.
     root = c.bias_correction**0.5
     denominators = torch._foreach_sqrt(vs)
-    torch._foreach_add_(denominators, c.eps * root)
+    _add_(denominators, c.eps * root)
     us = torch._foreach_div(gs, denominators)
     if not (isinstance(c.decay_drive, float) and c.decay_drive == 0):
         _add_scaled_(ms, thetas, c.decay_drive)
@@ -69,6 +69,14 @@ def parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
         size += n
     if part:
         yield part
+
+
+def _add_(into: List, what: Any) -> None:
+    if isinstance(what, Tensor):
+        # Without alpha it would be taken for a number, for which the host would wait.
+        torch._foreach_add_(into, what, alpha=1)
+    else:
+        torch._foreach_add_(into, what)
 
 
 def _add_scaled_(into: List, what: List, factor: Any) -> None:

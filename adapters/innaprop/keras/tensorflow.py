@@ -24,6 +24,7 @@ def update_variables(optimizer: Any, strategy: Any, rows: list[_Row], learning_r
         learning_rate: Step size of this update, a 0-d tensor.
     """
     dampings = options.dampings(optimizer, _float64)
+    dampings = {name: _float64(value) for name, value in dampings.items()}
     alike: dict[Any, list[_Row]] = {}
     for row in rows:
         alike.setdefault((row[1].dtype, row[-1]), []).append(row[:-1])

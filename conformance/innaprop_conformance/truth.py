@@ -2,7 +2,7 @@
 
 import decimal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.cases import Array, Case, flat
-from innaprop_conformance.corridor import Bounds, Corridor, join
+from innaprop_conformance.corridor import Bounds, Corridor, join, narrowed
 from innaprop_conformance.walk import Chunk, Update, chunks, walk
 from innaprop_core import algorithm, momentum
 
@@ -62,11 +62,13 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
                 for part in each:
                     part.keep()
             theta.append(flat([part.theta.astype(np.float64) for part in exact]))
-    return Truth(
-        start=flat([part.start for part in parts]),
-        theta=np.array(theta),
-        corridors={dtype: join(each) for dtype, each in bounds.items()},
-    )
+    start = flat([part.start for part in parts])
+    truth = Truth(start, np.array(theta), {dtype: join(each) for dtype, each in bounds.items()})
+    if case.family == "presets":
+        distance = np.maximum.accumulate(np.linalg.norm(truth.theta - start, axis=1))
+        narrow = {"float32": narrowed(truth.corridors["float32"], distance)}
+        truth = replace(truth, corridors={**truth.corridors, **narrow})
+    return truth
 
 
 class _Exact:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
-SHARED = {"foreach": {"torch"}}
+SHARED = {"foreach": {"torch"}, "variables": {"tensorflow"}}
 """What adapters share, and the framework that it is for."""
 
 

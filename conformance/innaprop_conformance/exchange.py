@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from innaprop_conformance.cases import Case, flat
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict, judge
+from innaprop_conformance.results import Conformance, Results, Subject, by_family
 from innaprop_conformance.truth import Truth
 from innaprop_conformance.walk import chunks, walk
 
@@ -163,6 +164,63 @@ def check(folder: Path, case: Case, dtype: str, truth: Truth) -> Verdict:
     if theta.dtype not in (np.float32, np.float64, np.float16):
         raise ValueError(f"theta of {case.name} must be F64, F32 or F16, got {theta.dtype}")
     return judge(case.name, dtype, theta.astype(np.float64), truth)
+
+
+def check_all(
+    folder: Path,
+    name: str,
+    cases: Mapping[str, Case],
+    truths: Mapping[str, Truth],
+    require: bool = False,
+) -> Results:
+    """Judge all outputs in an export.
+
+    Args:
+        folder: The export.
+        name: What to call the implementation.
+        cases: The export's cases, by name.
+        truths: The ground truth of every case that has an output.
+        require: Take a case without output for a failure, in every dtype that others have one
+            in. Default False.
+
+    Raises:
+        ValueError: There is no output at all.
+    """
+    found = outputs(folder, cases)
+    if not found:
+        raise ValueError(
+            f"DIR must hold an output, such as {_output(folder, next(iter(cases)), 'float32')}"
+        )
+    conformance = []
+    for dtype in dict.fromkeys(dtype for _, dtype in found):
+        names = [case for case, of in found if of == dtype]
+        wanted = [case.name for case in cases.values() if dtype in case.dtypes]
+        verdicts, errors = [], []
+        for case in names:
+            try:
+                verdicts.append(check(folder, cases[case], dtype, truths[case]))
+            except ValueError as error:
+                errors.append(str(error))
+        lacking = len(wanted) - len(names)
+        if require and lacking:
+            errors.append(f"{lacking} cases are without output")
+        reached = {cases[case].family for case in names}
+        conformance.append(
+            Conformance(
+                name,
+                dtype,
+                len(wanted) if require else len(names),
+                verdicts,
+                "; ".join(errors) or None,
+                {cases[c].family: "no output" for c in wanted if cases[c].family not in reached},
+            )
+        )
+    return Results(
+        [Subject(name, {}, [], trains=False, mode="files")],
+        conformance,
+        families=by_family(cases),
+        seed=next(iter(cases.values())).seed,
+    )
 
 
 def _output(folder: Path, case: str, dtype: str) -> Path:

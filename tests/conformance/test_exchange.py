@@ -5,12 +5,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from innaprop_conformance import exchange
 from innaprop_conformance.cases import CASES
+from innaprop_conformance.cli import main
+from innaprop_conformance.results import read_results
 from innaprop_conformance.truth import find_truth
 
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "innaprop.c"
@@ -173,3 +177,40 @@ def test_an_output_that_is_none(folder, cases, truths, write, message):
     write(folder / case.name / "float64.safetensors")
     with pytest.raises(ValueError, match=message):
         exchange.check(folder, case, "float64", truths[case.name])
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)), terminal_width=200)
+
+
+@needs_compiler
+def test_the_commands(tmp_path):
+    folder = tmp_path / "export"
+    done = run("export", folder, "--family", "groups", "--seed", 3, "--jobs", 1)
+    assert done.exit_code == 0, done.output
+    cases = exchange.read_cases(folder)
+    assert {case.seed for case in cases.values()} == {3}
+    jsonschema.validate(
+        json.loads((folder / "cases.json").read_text()),
+        json.loads((folder / "schema.json").read_text()),
+    )
+    follow_in_c(folder, SOURCE.read_text(), "float", cases, "float32")
+    done = run("check", folder, "--json", tmp_path / "results.json", "--name", "c", "--jobs", 1)
+    assert done.exit_code == 0, done.output
+    (conformance,) = read_results(tmp_path / "results.json").conformance
+    assert (conformance.backend, conformance.passed) == ("c", True)
+    (folder / next(iter(cases)) / "float32.safetensors").unlink()
+    assert run("check", folder, "--jobs", 1).exit_code == 0
+    assert run("check", folder, "--jobs", 1, "--require").exit_code == 1
+
+
+def test_an_export_without_outputs_is_no_success(folder):
+    done = run("check", folder)
+    assert done.exit_code == 2
+    assert "DIR must hold an output" in done.output
+
+
+def test_a_folder_with_something_in_it_is_told_before_the_work(folder):
+    done = run("export", folder)
+    assert done.exit_code == 2
+    assert "must be new or empty" in done.output

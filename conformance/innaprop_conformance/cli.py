@@ -16,6 +16,7 @@ from rich.text import Text
 from innaprop_conformance import tables
 from innaprop_conformance.backends import Backend, load_backends
 from innaprop_conformance.cases import CASES
+from innaprop_conformance.handoff.command import handoff
 from innaprop_conformance.junit import write_junit
 from innaprop_conformance.report import write_report
 from innaprop_conformance.results import Results, Subject, read_results, write_results
@@ -75,6 +76,9 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.version_option(package_name="innaprop")
 def main() -> None:
     """Hold implementations of INNAprop to the exact algorithm."""
+
+
+main.add_command(handoff)
 
 
 @main.command("list")

@@ -16,12 +16,8 @@ from rich.text import Text
 
 from innaprop_conformance import exchange, tables
 from innaprop_conformance.backends import Backend, load_backends
-<<<<<<< HEAD
 from innaprop_conformance.cases import CASES, FAMILIES, Case, select
-=======
-from innaprop_conformance.cases import CASES
 from innaprop_conformance.handoff.command import handoff
->>>>>>> 90b35207c5d626128f2a0e0d240b67e660b8afec
 from innaprop_conformance.junit import write_junit
 from innaprop_conformance.report import write_report
 from innaprop_conformance.results import (

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from innaprop_conformance.cases import Array, Case, Schedule
+from innaprop_conformance.cases import Array, Case, Group, Schedule
+from innaprop_conformance.cases.families import SHAPES
 from innaprop_conformance.handoff.player import Player
 from innaprop_conformance.truth import Truth, find_truth
 from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
@@ -31,10 +32,10 @@ def run(name: str) -> Run:
     """Return a run by its name."""
     case = _CASES[name]
     return Run(
-        case.hyperparameters,
+        case.group.hyperparameters,
         case.parameters(),
-        list(case.gradients()),
-        [case.schedule(updates) for updates in range(case.steps)],
+        [[g for g in gradients if g is not None] for gradients in case.stream()],
+        [case.group.at("gamma", updates) for updates in range(case.steps)],
     )
 
 
@@ -56,8 +57,14 @@ _DTYPES = {
 _CASES = {
     name: Case(
         name=name,
-        hyperparameters=Hyperparameters(gamma=_PEAK, weight_decay=0.1, **dampings),
-        schedule=Schedule("cosine", _PEAK, STEPS),
+        family="handoff",
+        groups=(
+            Group(
+                Hyperparameters(gamma=_PEAK, weight_decay=0.1, **dampings),
+                SHAPES,
+                Schedule("cosine", _PEAK, STEPS),
+            ),
+        ),
         steps=STEPS,
     )
     for name, dampings in zip(_DTYPES, (FAST_TRAINING, BEST_ACCURACY), strict=True)

@@ -15,8 +15,8 @@ import numpy as np
 
 from innaprop.portable.snapshot import HYPERPARAMETERS, ParameterState, Snapshot
 
-FORMAT = "innaprop-state"
 VERSION = 1
+_HEADER = "innaprop-state"
 _REQUIRED = ("momentum", "second_moment")
 _OPTIONAL = ("psi", "residual")
 _DTYPES = ("F32", "F64", "I16")
@@ -45,12 +45,9 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
         name: {"dtype": state.dtype, "step": state.step, **state.hyperparameters}
         for name, state in snapshot.parameters.items()
     }
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "iterations": str(snapshot.iterations),
-        "parameters": json.dumps(entries, allow_nan=False),
-    }
+    # One entry, since safetensors keeps several in no order: equal states are equal files.
+    content = {"version": VERSION, "iterations": snapshot.iterations, "parameters": entries}
+    metadata = {_HEADER: json.dumps(content, allow_nan=False)}
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(descriptor)
     try:
@@ -96,24 +93,28 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
 
 def _parse(file: Any) -> Snapshot:
     metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
+    if _HEADER not in metadata:
         raise ValueError(
-            f"the file must be of format {FORMAT!r}, as save_state writes it, "
-            f"got {metadata.get('format')!r}: is it one of weights, or another program's?"
+            f"the header must have the entry {_HEADER!r}, as save_state writes it, got "
+            f"{', '.join(map(repr, metadata)) or 'none'}: is it a file of weights, or another "
+            "program's?"
         )
-    version = _integer("version", metadata)
-    if version > VERSION:
+    content = json.loads(metadata[_HEADER])
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+        raise ValueError("the header must be an object with an integer 'version'")
+    if content["version"] > VERSION:
         raise ValueError(
-            f"version must be {VERSION} at most, got {version}: the file is of a newer innaprop"
+            f"version must be {VERSION} at most, got {content['version']}: the file is of a "
+            "newer innaprop"
         )
-    entries = json.loads(metadata.get("parameters", "null"))
+    entries = content.get("parameters")
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
         raise ValueError("the header's 'parameters' must be an object of objects")
     keys = set(file.keys())
     states = {name: _parse_state(file, keys, name, entry) for name, entry in entries.items()}
     if keys:
         raise ValueError(f"every array must belong to a parameter, got {', '.join(sorted(keys))}")
-    return Snapshot(_integer("iterations", metadata), states)
+    return Snapshot(content.get("iterations"), states)
 
 
 def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) -> ParameterState:
@@ -143,19 +144,11 @@ def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) ->
     )
 
 
-def _integer(key: str, metadata: dict[str, str]) -> int:
-    text = metadata.get(key, "")
-    if not text.isdecimal():
-        raise ValueError(f"the header's {key!r} must be an integer, got {text!r}")
-    return int(text)
-
-
 def _safetensors(module: str) -> Any:
     try:
-        return importlib.import_module(module)
+        importlib.import_module("safetensors")
     except ModuleNotFoundError as error:
-        if error.name != "safetensors":
-            raise
         raise ImportError(
             'states are safetensors files, which need safetensors: pip install "innaprop[state]"'
         ) from error
+    return importlib.import_module(module)

@@ -49,7 +49,8 @@ def handoff(names: tuple[str, ...], jobs: int | None) -> None:
 
 def _show(console: Console, results: list[Handoff]) -> None:
     targets = list(dict.fromkeys(result.target for result in results))
-    table = Table("from \\ to", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("from \\ to", no_wrap=True)
     for target in targets:
         table.add_column(target.replace("-", "-\n"), justify="right", no_wrap=True)
     for source in targets:

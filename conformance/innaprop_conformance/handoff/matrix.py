@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,13 +147,20 @@ class _Worker:
         self.death = ": ".join([f"the process of {self.player} ended with {code}", *lines[-1:]])
 
 
-def _handoff(
-    folder: Path,
-    source: str,
-    target: str,
-    workers: dict[str, _Worker],
-    truths: dict[str, Truth],
-) -> Handoff:
+def hold(
+    folder: Path, source: str, target: str, truths: Mapping[str, Truth]
+) -> tuple[list[Verdict], int]:
+    """Hold both halves of every run to the truth.
+
+    Args:
+        folder: Where the halves are.
+        source: Who has played the first half.
+        target: Who has played the second.
+        truths: The truth of every run.
+
+    Returns:
+        The verdicts, and the number of runs of which a half is missing.
+    """
     verdicts, missing = [], 0
     players = load_player(source), load_player(target)
     for name, truth in truths.items():
@@ -169,6 +176,17 @@ def _handoff(
             # A bfloat16 and its residual are to be float32's trajectory.
             judged = "float32" if dtype == "bfloat16" else dtype
             verdicts.append(judge(f"{name} in {dtype}", judged, theta, truth))
+    return verdicts, missing
+
+
+def _handoff(
+    folder: Path,
+    source: str,
+    target: str,
+    workers: Mapping[str, _Worker],
+    truths: Mapping[str, Truth],
+) -> Handoff:
+    verdicts, missing = hold(folder, source, target, truths)
     reasons = [text for where, text in workers[target].errors if where == source]
     deaths = [workers[player].death for player in (source, target)]
     failure = next(filter(None, [*deaths, *reasons]), None)

@@ -210,7 +210,8 @@ def _spread(matrix: Array, covariance: _Covariance, added: Array) -> _Covariance
 def half_ulp(magnitude: Array, dtype: str) -> Array:
     """Return half a unit in the last place of numbers >= 0 in a dtype."""
     bits, smallest = _FORMATS[dtype]
-    _, exponent = np.frexp(magnitude)  # Of significands in [1/2, 1).
+    _, exponent = np.frexp(magnitude)  # Of significands in [1/2, 1); of zero it is zero.
+    exponent = np.where(magnitude == 0, smallest, exponent)
     half: Array = np.ldexp(0.5, np.maximum(exponent, smallest + 1) - bits)
     return half
 

@@ -1,12 +1,7 @@
 """The verdict on a trajectory: is it the ground truth, as far as its dtype can hold it?
 
-Norms are Euclidean, over all elements of all parameters of a case. With D_k the largest
-distance from the start that the truth has reached by update k, and F_k the largest error that
-storage in float32 alone has made by then, a trajectory passes if after every update k its
-error is at most
-
-    float32:  1.5 F_k + 1e-5 D_k
-    float64:  1e-9 D_k
+A trajectory passes if after every update no element's error is above the element's bound, nor
+the norm of all errors above the norm's: ``innaprop_conformance.corridor`` has both.
 """
 
 from dataclasses import dataclass
@@ -14,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from innaprop_conformance.cases import Array
+from innaprop_conformance.corridor import half_ulp
 from innaprop_conformance.truth import Truth
 
-FLOORS_ALLOWED = 1.5
-DISTANCE_ALLOWED = {"float32": 1e-5, "float64": 1e-9}
+POINTS = 100
+"""Number of updates, spread evenly, whose errors a verdict keeps."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,22 @@ class Verdict:
     """Largest error of an element, in units in the last place of the largest magnitude that
     its true value has had by then, in the case's dtype."""
     relative: float
-    """Largest error, relative to the distance moved in the whole case."""
+    """Largest error, as a norm, relative to the distance moved in the whole case."""
     floors: float
-    """Largest error, in float32 rounding floors of the whole case."""
+    """Largest error, as a norm, in rounding floors of the whole case."""
     corridor: float
     """Largest share of the allowed error that was used; above 1 is a failure."""
+    bound: float
+    """The same, of the elements' bounds alone."""
+    worst_element: int
+    """Place of the element that used most of its bound, among the judged ones of the case."""
+    worst_update: int
+    """The update after which it did, 1 for the first."""
     left_at: int | None
     """The first update after which the error was outside the corridor, or None."""
     errors: tuple[float, ...]
-    """Error after every update, relative to the distance moved in the whole case."""
+    """Error, as a norm, relative to the distance moved in the whole case: after every update,
+    or after 100 of them that are spread evenly and end with the last."""
 
 
 def judge(case: str, dtype: str, theta: Array, truth: Truth) -> Verdict:
@@ -48,45 +51,48 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth) -> Verdict:
 
     Args:
         case: Name of the case.
-        dtype: "float32" or "float64": the dtype the backend stored its parameters in.
+        dtype: What the backend stored its parameters in; one of the truth's corridors.
         theta: Parameters after every update, of the truth's shape (steps, elements).
         truth: The case's ground truth.
 
     Raises:
-        ValueError: theta has another shape than the truth.
+        ValueError: theta has another shape than the truth, or the truth has no corridor for
+            the dtype.
     """
     if theta.shape != truth.theta.shape:
         raise ValueError(
             f"theta must have shape {truth.theta.shape} (steps, elements), got {theta.shape}"
         )
+    if dtype not in truth.corridors:
+        raise ValueError(f"dtype must be one of {', '.join(truth.corridors)}, got {dtype!r}")
+    corridor = truth.corridors[dtype]
     # What is not a number is as wrong as can be.
     departure = np.nan_to_num(np.abs(theta - truth.theta), nan=np.inf, posinf=np.inf)
     error = np.linalg.norm(departure, axis=1)
-    distance = _running_max(np.linalg.norm(truth.theta - truth.start, axis=1))
-    floor = _running_max(np.linalg.norm(truth.floor - truth.theta, axis=1))
-    allowed = DISTANCE_ALLOWED[dtype] * distance
-    if dtype == "float32":
-        allowed += FLOORS_ALLOWED * floor
-    used = _ratio(error, allowed)
+    distance = np.linalg.norm(truth.theta - truth.start, axis=1).max(initial=0.0)
+    of_bound = _ratio(departure, corridor.elements)
+    used = np.maximum(of_bound.max(axis=1, initial=0.0), _ratio(error, corridor.norm))
+    update, element = (
+        np.unravel_index(of_bound.argmax(), of_bound.shape) if of_bound.size else (0, 0)
+    )
     outside = np.flatnonzero(used > 1)
-    magnitude = _running_max(np.abs(np.concatenate([truth.start[None], truth.theta])))[1:]
-    ulp = np.spacing(magnitude.astype(dtype)).astype(np.float64)
+    magnitude = np.maximum.accumulate(np.abs(np.concatenate([truth.start[None], truth.theta])))
+    ulp = 2 * half_ulp(magnitude[1:], dtype)
+    kept = np.unique(np.linspace(0, len(error) - 1, POINTS).astype(int))
     return Verdict(
         case=case,
         dtype=dtype,
         passed=outside.size == 0,
         ulps=float(np.max(_ratio(departure, ulp), initial=0.0)),
-        relative=float(_ratio(error.max(), distance[-1])),
-        floors=float(_ratio(error.max(), floor[-1])),
+        relative=float(_ratio(error.max(), distance)),
+        floors=float(_ratio(error.max(), corridor.floor[-1])),
         corridor=float(used.max()),
+        bound=float(of_bound.max(initial=0.0)),
+        worst_element=int(element),
+        worst_update=int(update) + 1,
         left_at=int(outside[0]) + 1 if outside.size else None,
-        errors=tuple(_ratio(error, distance[-1]).tolist()),
+        errors=tuple(_ratio(error[kept], distance).tolist()),
     )
-
-
-def _running_max(values: Array) -> Array:
-    maximum: Array = np.maximum.accumulate(values, axis=0)
-    return maximum
 
 
 def _ratio(error: Array, scale: Array) -> Array:

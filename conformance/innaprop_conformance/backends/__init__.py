@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from innaprop_conformance.cases import CASES, Array, Case, flat
 from innaprop_conformance.training.task import Task, Training
-from innaprop_core import Hyperparameters
 
 GROUP = "innaprop.backends"
 
@@ -26,7 +25,7 @@ GROUP = "innaprop.backends"
 class Backend(ABC):
     """An implementation of INNAprop that can be told what to follow.
 
-    ``follow`` is what a backend has to do; ``SteppingBackend`` does it for those that can make
+    ``follow`` is what a backend has to do, for the cases that it does not say it lacks; ``SteppingBackend`` does it for those that can make
     one update after another. ``train`` is for those that can also train the demonstration's
     network.
     """
@@ -35,6 +34,13 @@ class Backend(ABC):
     """Distributions whose versions the report names."""
     modules: ClassVar[tuple[str, ...]]
     """Modules without which the backend cannot run."""
+    mode: ClassVar[str] = "eager"
+    """How it runs: "eager", "compiled", "fused" or "distributed"."""
+    features: ClassVar[frozenset[str]] = frozenset()
+    """What it can do of that for which a case may ask: see ``Case.features``."""
+    counts: ClassVar[str] = "parameter"
+    """What Algorithm 1's k counts in it: the updates of each "parameter", or of the whole
+    "run", of which a parameter without gradient misses some."""
     environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Environment variables of the backend's process."""
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
@@ -54,8 +60,16 @@ class Backend(ABC):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return the cases that it is asked to follow: all, unless each takes it very long."""
+        """Return the cases that it follows if it can: all, unless each takes it very long."""
         return CASES
+
+    @classmethod
+    def lacks(cls, case: Case, dtype: str) -> str:
+        """Return why it cannot follow a case in a dtype, or nothing if it can."""
+        if dtype not in case.dtypes:
+            return f"not in {dtype}"
+        missing = sorted(case.features - cls.features)
+        return f"without {', '.join(missing)}" if missing else ""
 
     @classmethod
     def missing(cls) -> list[str]:
@@ -72,31 +86,32 @@ class SteppingBackend(Backend):
     """A backend that makes an optimizer and steps it."""
 
     @abstractmethod
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        """Make parameters of these values in this dtype, and an optimizer for them."""
+    def begin(self, case: Case, dtype: str) -> None:
+        """Make the case's parameters in this dtype, and an optimizer of its groups for them."""
 
     @abstractmethod
-    def step(self, gradients: list[Array], gamma: float) -> None:
-        """Make one update with these gradients and this step size."""
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        """Make one update: a gradient or None per parameter, a step size per group."""
 
     @abstractmethod
     def parameters(self) -> list[NDArray[np.floating]]:
-        """Return the current parameters."""
+        """Return the current parameters, in the order of the case."""
 
     def follow(self, case: Case, dtype: str) -> Array:
         """Return the parameters after every update of a case, of shape (steps, elements)."""
-        self.begin(case.hyperparameters, case.parameters(), dtype)
+        self.begin(case, dtype)
         iterates = []
-        for updates, gradients in enumerate(case.gradients()):
-            self.step(gradients, case.schedule(updates))
-            iterates.append(flat([self._as_float64(p, dtype) for p in self.parameters()]))
+        for updates, gradients in enumerate(case.stream()):
+            self.step(gradients, case.gammas(updates))
+            picked = case.picked([self._checked(p, dtype) for p in self.parameters()])
+            iterates.append(flat([p.astype(np.float64) for p in picked]))
         return np.array(iterates)
 
     @staticmethod
-    def _as_float64(parameter: NDArray[np.floating], dtype: str) -> Array:
+    def _checked(parameter: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
         if str(parameter.dtype) != dtype:
             raise TypeError(f"parameters must be {dtype}, got {parameter.dtype}")
-        return parameter.astype(np.float64)
+        return parameter
 
 
 class WithCompiler(Backend):

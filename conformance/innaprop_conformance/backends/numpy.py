@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.backends import SteppingBackend
-from innaprop_conformance.cases import Array
+from innaprop_conformance.cases import Array, Case
 from innaprop_conformance.training.task import Task, Training
-from innaprop_core import Hyperparameters, INNAprop
+from innaprop_core import INNAprop
 
 
 class NumPyBackend(SteppingBackend):
@@ -16,14 +16,18 @@ class NumPyBackend(SteppingBackend):
 
     distributions = ("numpy",)
     modules = ("numpy",)
+    features = frozenset({"long runs"})
     optimizers = ("INNAprop",)
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        self._optimizer = INNAprop([p.astype(dtype) for p in parameters], hyperparameters)
+    def begin(self, case: Case, dtype: str) -> None:
+        parameters = [p.astype(dtype) for p in case.parameters()]
+        self._optimizer = INNAprop(parameters, case.group.hyperparameters)
         self._dtype = dtype
 
-    def step(self, gradients: list[Array], gamma: float) -> None:
-        self._optimizer.step([g.astype(self._dtype) for g in gradients], gamma=gamma)
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        (gamma,) = gammas
+        present = [g.astype(self._dtype) for g in gradients if g is not None]
+        self._optimizer.step(present, gamma=gamma)
 
     def parameters(self) -> list[NDArray[np.floating]]:
         return self._optimizer.parameters

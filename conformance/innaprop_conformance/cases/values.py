@@ -1,0 +1,93 @@
+"""Gradients as data: a kind, and the range of their magnitudes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Shape = tuple[int, ...]
+
+KINDS = ("normal", "nonzero", "sparse", "zero", "flipping", "heavy", "wide")
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """How the gradients of a case are made.
+
+    Each element has a magnitude of its own, uniform in decades between ``low`` and ``high``.
+
+    Args:
+        kind: "normal" (a drift and noise, and zero at every tenth update or so), "nonzero" (the
+            same without zeros), "sparse" (zero but at every twentieth update or so), "zero",
+            "flipping" (another sign at every update), "heavy" (a Cauchy distribution's tails) or
+            "wide" (a magnitude of their own for every update).
+        low: Decade of the smallest magnitude. Default -8.
+        high: Decade of the largest magnitude. Default 4.
+
+    Raises:
+        ValueError: The kind is not known.
+    """
+
+    kind: str = "normal"
+    low: float = -8.0
+    high: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+
+    def stream(
+        self, rng: np.random.Generator, shapes: tuple[Shape, ...], steps: int
+    ) -> Iterator[list[Array]]:
+        """Yield the gradients of every update, before any rounding; float64."""
+        scales = [self._magnitudes(rng, shape) for shape in shapes]
+        drifts = [rng.normal(size=shape) for shape in shapes]
+        for updates in range(steps):
+            yield [
+                self._next(rng, scale, drift, updates)
+                for scale, drift in zip(scales, drifts, strict=True)
+            ]
+
+    def _magnitudes(self, rng: np.random.Generator, shape: Shape) -> Array:
+        return np.asarray(10.0 ** rng.uniform(self.low, self.high, size=shape))
+
+    def _next(self, rng: np.random.Generator, scale: Array, drift: Array, updates: int) -> Array:
+        noisy = drift + rng.normal(size=drift.shape)
+        chance = rng.random(size=drift.shape)
+        match self.kind:
+            case "normal":
+                return scale * noisy * (chance > 0.1)
+            case "nonzero":
+                return scale * np.where(np.abs(noisy) < 1e-3, 1e-3, noisy)
+            case "sparse":
+                return scale * noisy * (chance > 0.95)
+            case "flipping":
+                return scale * ((-1) ** updates * (1 + 0.2 * (noisy - drift)))
+            case "heavy":
+                return scale * np.clip(rng.standard_cauchy(size=drift.shape), -1e6, 1e6)
+            case "wide":
+                return np.sign(chance - 0.5) * self._magnitudes(rng, drift.shape)
+            case _:
+                return np.zeros_like(drift)
+
+
+def rounded(values: NDArray[np.float64] | float, dtype: str) -> Array:
+    """Round to the nearest number of a dtype, ties to even (bfloat16: away from zero).
+
+    Args:
+        values: float64 array of any shape.
+        dtype: "float64", "float32", "bfloat16" or "float16".
+
+    Returns:
+        float64 array of that shape.
+    """
+    array = np.asarray(values, np.float64)
+    if dtype != "bfloat16":
+        with np.errstate(over="ignore"):
+            return array.astype(dtype).astype(np.float64)
+    # float32 without the lower half of its bits.
+    bits = array.astype(np.float32).view(np.uint32)
+    result: Array = ((bits + 0x8000) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    return result

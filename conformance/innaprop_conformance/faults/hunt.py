@@ -5,6 +5,7 @@ these it says in a whole run too.
 """
 
 import importlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from innaprop_conformance.cases import CASES, Case
+from innaprop_conformance.cases import CASES, Array, Case
+from innaprop_conformance.corridor import Corridor
 from innaprop_conformance.faults.fault import Fault
 from innaprop_conformance.faults.seeding import seeded
 from innaprop_conformance.judge import Verdict, judge
@@ -24,11 +26,13 @@ class Catch:
     """How a fault was caught."""
 
     case: str
-    """The first case of which it left the corridor."""
-    updates: dict[str, int | None]
-    """By dtype the first update after which it was outside; None if it stayed inside."""
+    """The first case that left its corridor."""
+    dtype: str
+    """The first dtype in which it did so."""
+    update: int | None
+    """The first update after which it was outside; None if the backend itself refused."""
     raised: str | None = None
-    """The message with which the backend refused the adapter, if that is how it was caught."""
+    """The message with which it did so."""
 
 
 class Hunter:
@@ -47,23 +51,24 @@ class Hunter:
         """Return how a fault is caught, by the first case that does so; or None.
 
         Raises:
-            ValueError: The fault does not fit its source.
+            ValueError: The fault does not fit its source, or names a case that is not there.
             Exception: What the faulty adapter raised, unless the fault says that it does.
         """
+        if unknown := set(fault.cases) - CASES.keys():
+            raise ValueError(f"{fault.name}: there is no case {', '.join(unknown)}")
         with seeded(fault):
             backend = self._load()
-            # Large steps first: they stand out from what float32 rounds away.
-            names = sorted(backend.cases(), key=lambda n: -CASES[n].hyperparameters.gamma)
+            names = _large_steps_first(backend.cases())
             for name in [*(n for n in fault.cases if n in names), *names]:
-                try:
-                    verdicts = list(self._verdicts(backend, name))
-                except Exception as error:
-                    if fault.raises and fault.raises in str(error):
-                        return Catch(name, {}, fault.raises)
-                    raise
-                updates = {verdict.dtype: verdict.left_at for verdict in verdicts}
-                if any(updates.values()):
-                    return Catch(name, updates)
+                for dtype in self._dtypes(backend, CASES[name]):
+                    try:
+                        verdict = self._verdict(backend, name, dtype)
+                    except Exception as error:
+                        if fault.raises and fault.raises in str(error):
+                            return Catch(name, dtype, None, fault.raises)
+                        raise
+                    if not verdict.passed:
+                        return Catch(name, dtype, verdict.left_at)
         return None
 
     def false_alarms(self, cases: Iterable[str], seeds: Iterable[int]) -> Iterator[str | None]:
@@ -77,21 +82,26 @@ class Hunter:
             What the judge wrongly found, or None.
         """
         backend = self._load()
-        names = list(backend.cases())
+        names = [n for n, c in backend.cases().items() if any(self._dtypes(backend, c))]
         runs = [(name, 0) for name in cases]
-        runs += [(names[seed % len(names)], seed) for seed in seeds]
+        # From everywhere in the list, which is sorted by family.
+        runs += [(names[seed * 7 % len(names)], seed) for seed in seeds]
         for name, seed in runs:
-            for verdict in self._verdicts(backend, name, seed):
-                where = f"{verdict.case} in {verdict.dtype} at update {verdict.left_at}"
+            for dtype in self._dtypes(backend, CASES[name]):
+                verdict = self._verdict(backend, name, dtype, seed)
+                where = f"{name}, seed {seed}, in {dtype} at update {verdict.left_at}"
                 yield None if verdict.passed else where
 
-    def _verdicts(self, backend: Any, name: str, seed: int = 0) -> Iterator[Verdict]:
+    def _verdict(self, backend: Any, name: str, dtype: str, seed: int = 0) -> Verdict:
         # The faulty adapter's suite has classes of its own; what judges is what was there before.
         fresh = importlib.import_module("innaprop_conformance.cases").CASES
-        for dtype in backend.dtypes:
-            theta = backend.follow(self._shortened(fresh[name], seed), dtype)
-            case = self._shortened(CASES[name], seed)
-            yield judge(case.name, dtype, theta, self._truth(case))
+        theta = backend.follow(self._shortened(fresh[name], seed), dtype)
+        truth = self._truth(self._shortened(CASES[name], seed), backend.counts)
+        return judge(name, dtype, theta, truth)
+
+    @staticmethod
+    def _dtypes(backend: Any, case: Case) -> Iterator[str]:
+        return (dtype for dtype in backend.dtypes if not backend.lacks(case, dtype))
 
     def _load(self) -> Any:
         return importlib.import_module("innaprop_conformance.backends").load_backend(
@@ -99,18 +109,41 @@ class Hunter:
         )()
 
     def _shortened(self, case: Case, seed: int) -> Case:
-        # The name is what seeds a case's values.
-        name = f"{case.name},seed={seed}" if seed else case.name
-        return replace(case, name=name, steps=min(self._updates, case.steps))
+        return replace(case, seed=seed, steps=min(self._updates, case.steps))
 
-    def _truth(self, case: Case) -> Truth:
-        file = self._truths / f"{case.name},{case.steps}.npy"
+    def _truth(self, case: Case, counts: str) -> Truth:
+        file = self._truths / f"{case.name},{case.seed},{counts}.npz"
         if not file.exists():
-            truth = find_truth(case)
-            start = np.broadcast_to(truth.start, truth.theta.shape)
             # Whole or not at all: other processes look for it.
-            part = file.with_suffix(f".{self._backend}.npy")
-            np.save(part, np.stack([start, truth.theta, truth.floor]))
+            part = file.with_suffix(f".{self._backend}.npz")
+            _write(part, find_truth(case, counts))
             part.replace(file)
-        start, theta, floor = np.load(file)
-        return Truth(start[0], theta, floor)
+        return _read(file)
+
+
+def _write(file: Path, truth: Truth) -> None:
+    corridors = {
+        f"{dtype}.{name}": array
+        for dtype, corridor in truth.corridors.items()
+        for name, array in vars(corridor).items()
+    }
+    np.savez(file, start=truth.start, theta=truth.theta, **corridors)
+
+
+def _read(file: Path) -> Truth:
+    corridors: dict[str, dict[str, Array]] = defaultdict(dict)
+    with np.load(file) as arrays:
+        for key in arrays:
+            dtype, _, name = key.rpartition(".")
+            corridors[dtype][name] = arrays[key]
+    parts = corridors.pop("")
+    return Truth(**parts, corridors={d: Corridor(**arrays) for d, arrays in corridors.items()})
+
+
+def _large_steps_first(cases: dict[str, Case]) -> list[str]:
+    """Return names of cases such that those come early in which float32 rounds away least."""
+
+    def size(name: str) -> float:
+        return max(group.hyperparameters.gamma for group in CASES[name].groups)
+
+    return sorted(cases, key=size, reverse=True)

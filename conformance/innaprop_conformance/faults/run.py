@@ -23,7 +23,8 @@ UPDATES = 60
 SEEDS = 20
 """How many runs with other values a healthy backend is followed in, if nothing else is said."""
 FEW_SEEDS = 2
-"""Likewise where every case takes the backend long, so that the suite gives it only some."""
+"""Likewise where every run takes long: in backends that compile, or wait for other processes."""
+SLOW = ("compiled", "distributed")
 
 
 @dataclass
@@ -78,12 +79,12 @@ def hunt_all(
 
         def one(name: str) -> Hunt:
             backend = backends[name]
-            few = len(backend.cases()) < len(CASES)
+            slow = backend.mode in SLOW or len(backend.cases()) < len(CASES)
             job = {
                 "backend": name,
                 "faults": [fault.as_dict() for fault in of[name]],
                 "updates": updates,
-                "seeds": min(seeds, FEW_SEEDS) if few else seeds,
+                "seeds": min(seeds, FEW_SEEDS) if slow else seeds,
                 "truths": folder,
             }
             environment = {

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from innaprop_conformance.faults.fault import Edit, Fault
 
@@ -24,8 +25,8 @@ OURS = ("innaprop_core", "innaprop", "innaprop_conformance")
 def seeded(fault: Fault) -> Iterator[None]:
     """Have imports find a fault; the frameworks stay loaded.
 
-    Inside and afterwards, modules of the changed packages, of the suite and of what both stand
-    on are new ones: import what is to see the fault inside.
+    Inside, modules of the changed packages, of the suite and of what both stand on are new ones:
+    what is to see the fault has to be imported there. Afterwards the old ones are back.
 
     Args:
         fault: What to seed.
@@ -41,8 +42,7 @@ def seeded(fault: Fault) -> Iterator[None]:
             )
         for edit in fault.edits:
             _apply(edit, folder / edit.file)
-        packages = fault.packages.union(OURS)
-        _forget(packages)
+        healthy = _take_out(fault.packages.union(OURS))
         # First, for processes that are started inherit the path.
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
@@ -50,7 +50,8 @@ def seeded(fault: Fault) -> Iterator[None]:
             yield
         finally:
             sys.path.remove(str(folder))
-            _forget(packages)
+            _take_out(fault.packages.union(OURS))
+            sys.modules.update(healthy)
             importlib.invalidate_caches()
 
 
@@ -72,7 +73,8 @@ def _apply(edit: Edit, file: Path) -> None:
     file.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
 
 
-def _forget(packages: Iterable[str]) -> None:
-    for package in packages:
-        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
-            del sys.modules[name]
+def _take_out(packages: Iterable[str]) -> dict[str, ModuleType]:
+    """Remove all modules of packages from those that are loaded; return them by name."""
+    prefixes = tuple(f"{package}." for package in packages)
+    names = [n for n in sys.modules if f"{n}.".startswith(prefixes)]
+    return {name: sys.modules.pop(name) for name in names}

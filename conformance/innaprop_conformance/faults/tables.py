@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 
 from innaprop_conformance.faults.fault import Fault
-from innaprop_conformance.faults.hunt import Catch
 from innaprop_conformance.faults.run import Hunt
 
-FAULTS_COLUMNS = ("fault", "backend", "caught by", "float32", "float64")
+FAULTS_COLUMNS = ("fault", "backend", "caught by", "dtype", "at update")
 RUNS_COLUMNS = ("backend", "faults", "caught", "healthy runs", "false alarms")
 
 
 def fault_rows(faults: Sequence[Fault], hunts: Sequence[Hunt]) -> list[tuple[str, ...]]:
     """Return a row per fault and backend, of ``FAULTS_COLUMNS``.
 
-    The last two are the first update after which the case was outside its corridor: "never" where
-    it stayed inside, "–" where the backend does not offer the dtype.
+    A fault is caught by the first case, in the first dtype, that leaves its corridor; the last
+    column says after which update that is.
     """
     of = {hunt.backend: hunt for hunt in hunts}
     return [
@@ -63,17 +62,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _how(name: str, hunt: Hunt) -> tuple[str, str, str]:
-    if name in hunt.errors:
-        return "error", "–", "–"
     catch = hunt.catches.get(name)
     if catch is None:
-        return "not caught", "–", "–"
-    if catch.raised:
-        return f"{catch.case}: {catch.raised}", "–", "–"
-    return catch.case, _update(catch, "float32"), _update(catch, "float64")
-
-
-def _update(catch: Catch, dtype: str) -> str:
-    if dtype not in catch.updates:
-        return "–"
-    return str(catch.updates[dtype] or "never")
+        return "error" if name in hunt.errors else "not caught", "–", "–"
+    return catch.case, catch.dtype, catch.raised or str(catch.update)

@@ -36,8 +36,9 @@ def main() -> None:
             catch = hunter.hunt(fault)
         except Exception as error:
             traceback.print_exc()
-            failure = f"{type(error).__name__}: {error}"
-        if catch and not catch.raised:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            failure = ": ".join([type(error).__name__, *lines[-1:]])
+        if catch:
             cases.append(catch.case)
         say({"fault": fault.name, "catch": catch and asdict(catch), "error": failure})
     for found in hunter.false_alarms(dict.fromkeys(cases), range(1, job["seeds"] + 1)):

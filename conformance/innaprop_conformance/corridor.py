@@ -5,6 +5,7 @@ at worst, carried on by the update's own recurrence. Of all elements together: t
 arithmetic, but for the storage of the parameters what independent roundings add up to.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +54,10 @@ class Bounds:
         chunk: What is updated.
         dtype: What the parameters are stored in; state and arithmetic are float64 for float64
             and float32 for all others.
+        steps: Number of updates of the run.
     """
 
-    def __init__(self, chunk: Chunk, dtype: str) -> None:
+    def __init__(self, chunk: Chunk, dtype: str, steps: int) -> None:
         zero = np.zeros_like(chunk.start)
         self._dtype = dtype
         self._group = chunk.group
@@ -69,8 +71,8 @@ class Bounds:
         self._exact = (start, state, state)
         self._stored = (start, state, state)
         self._v_error = zero
-        self._arithmetic = (zero, zero)
-        self._storage = (zero, zero)
+        length = math.isqrt(steps)
+        self._arithmetic, self._storage = _Carried(zero, length), _Carried(zero, length)
         self._variance = (zero, zero, zero)
         self.rows: list[tuple[Array, Array, Array, Array]] = []
 
@@ -103,7 +105,9 @@ class Bounds:
         alpha, beta, gamma = h["alpha"], h["beta"], h["gamma"]
         pull = h["weight_decay"] / beta * np.abs(theta)
         mixed = np.abs(m) + gamma * np.abs(1 - alpha * beta) * pull
-        half = half_ulp(np.abs(new_theta) + self._arithmetic[0] + self._storage[0], self._dtype)
+        half = half_ulp(
+            np.abs(new_theta) + self._arithmetic.theta + self._storage.theta, self._dtype
+        )
         in_theta = (
             _IN_MOVE * u * gamma * (h["weight_decay"] * np.abs(theta) + mixed + beta * direction)
             + c.impulse * direction_error
@@ -124,22 +128,16 @@ class Bounds:
         )
 
         # What has been before is carried on by the update's own recurrence.
-        keep = abs(1 - c.decay)
-        friction, drive = abs(1 - c.friction), abs(c.decay_drive)
-        e, f = self._arithmetic
-        f = f + drive * e
-        self._arithmetic = keep * e + gamma * f + in_theta, friction * f + in_m
-        e, f = self._storage
-        f = f + drive * e
-        self._storage = keep * e + gamma * f + half, friction * f
-        kept, carried = 1 - c.decay - gamma * c.decay_drive, (1 - c.friction) * c.decay_drive
+        kept, slowed = 1 - c.decay - gamma * c.decay_drive, 1 - c.friction
+        turned = slowed * c.decay_drive
+        matrix = np.array([[kept, -gamma], [turned, slowed]])
+        self._arithmetic.step(matrix, in_theta, in_m)
+        self._storage.step(matrix, half, np.zeros_like(half))
         ee, ef, ff = self._variance
         self._variance = (
             kept**2 * ee - 2 * kept * gamma * ef + gamma**2 * ff + half**2 / 3,
-            kept * carried * ee
-            + (kept * (1 - c.friction) - gamma * carried) * ef
-            - gamma * (1 - c.friction) * ff,
-            carried**2 * ee + 2 * carried * (1 - c.friction) * ef + (1 - c.friction) ** 2 * ff,
+            kept * turned * ee + (kept * slowed - gamma * turned) * ef - gamma * slowed * ff,
+            turned**2 * ee + 2 * turned * slowed * ef + slowed**2 * ff,
         )
 
     def keep(self) -> None:
@@ -148,7 +146,9 @@ class Bounds:
         floor = np.abs(np.asarray(self._stored[0] - theta, np.float64))
         # The truth itself is rounded to float64.
         own = half_ulp(np.abs(np.asarray(theta, np.float64)), "float64")
-        self.rows.append((floor, self._storage[0] + own, self._arithmetic[0], self._variance[0]))
+        self.rows.append(
+            (floor, self._storage.theta + own, self._arithmetic.theta, self._variance[0])
+        )
 
     def _store(self, theta: Array) -> Array:
         if self._dtype == "float64":
@@ -161,6 +161,36 @@ class Bounds:
         if schedule is None:
             return 0.0
         return float(_IN_MOVE * self._unit * max(abs(schedule.peak), abs(schedule.end)))
+
+
+class _Carried:
+    """Bounds of errors of theta and m that every update adds to and carries on.
+
+    Within a block of updates the recurrence is applied in absolute values. These grow where the
+    true one turns, as it does for weights that swing: so what a block has left is carried on by
+    the product of the matrices themselves.
+    """
+
+    def __init__(self, zero: Array, length: int) -> None:
+        self._length = length
+        self._made = 0
+        self._block = np.stack([zero, zero])
+        self._blocks = np.zeros((0, *self._block.shape))
+        self._products = np.zeros((0, 2, 2))
+        self.theta = zero
+
+    def step(self, matrix: Array, in_theta: Array, in_m: Array) -> None:
+        """Carry on what there is with (theta, m) times a matrix, and add to it."""
+        self._block = np.abs(matrix) @ self._block + np.stack([in_theta, in_m])
+        self._products = matrix @ self._products
+        self.theta = self._block[0] + np.einsum(
+            "bi,bin->n", np.abs(self._products[:, 0]), self._blocks
+        )
+        self._made += 1
+        if self._made % self._length == 0:
+            self._blocks = np.concatenate([self._blocks, self._block[None]])
+            self._products = np.concatenate([self._products, np.eye(2)[None]])
+            self._block = np.zeros_like(self._block)
 
 
 def join(parts: list[Bounds]) -> Corridor:

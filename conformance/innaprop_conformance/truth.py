@@ -49,7 +49,7 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
     """
     parts = chunks(case)
     exact = [_Exact(part) for part in parts]
-    bounds = {dtype: [Bounds(part, dtype) for part in parts] for dtype in case.dtypes}
+    bounds = {dtype: [Bounds(part, dtype, case.steps) for part in parts] for dtype in case.dtypes}
     theta = []
     with decimal.localcontext(prec=DIGITS) as context:
         context.clear_traps()

@@ -20,14 +20,18 @@ from innaprop_conformance.cases import CASES, Array, Case, flat
 from innaprop_conformance.training.task import Task, Training
 
 GROUP = "innaprop.backends"
+EVERYTHING = frozenset(
+    {"groups", "decay groups", "damping schedules", "missing gradients", "long runs"}
+)
+"""Every feature that a case may ask for."""
 
 
 class Backend(ABC):
     """An implementation of INNAprop that can be told what to follow.
 
-    ``follow`` is what a backend has to do, for the cases that it does not say it lacks; ``SteppingBackend`` does it for those that can make
-    one update after another. ``train`` is for those that can also train the demonstration's
-    network.
+    ``follow`` is what a backend has to do; ``SteppingBackend`` does it for those that can make
+    one update after another. It is asked for the cases whose features it declares. ``train`` is
+    for those that can also train the demonstration's network.
     """
 
     distributions: ClassVar[tuple[str, ...]]
@@ -109,7 +113,8 @@ class SteppingBackend(Backend):
 
     @staticmethod
     def _checked(parameter: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
-        if str(parameter.dtype) != dtype:
+        # NumPy has no bfloat16, which float32 holds.
+        if str(parameter.dtype) != ("float32" if dtype == "bfloat16" else dtype):
             raise TypeError(f"parameters must be {dtype}, got {parameter.dtype}")
         return parameter
 

@@ -8,36 +8,51 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import SteppingBackend, WithCompiler
-from innaprop_conformance.cases import Array, Case, one_schedule_of_presets, presets_with_decay
+from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompiler
+from innaprop_conformance.cases import Array, Case, few
 from innaprop_conformance.training.task import Task, Training
-from innaprop_core import Hyperparameters
 
 
 class _KerasBackend(SteppingBackend):
+    features = EVERYTHING - {"groups"}
+    # Keras counts iterations for all variables.
+    counts = "run"
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     stored_as: ClassVar[str | None] = None
     """Dtype of the variables, if it is not the one that is asked for."""
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         import keras
 
         from innaprop.keras import INNAprop
 
         # Keras holds the learning rate in floatx.
         keras.config.set_floatx(dtype)
-        h = hyperparameters
         self._dtype = self.stored_as or dtype
-        self._variables = [keras.Variable(p, dtype=self._dtype) for p in parameters]
-        self._optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        self._variables = [keras.Variable(p, dtype=self._dtype) for p in case.parameters()]
+        # Groups differ in nothing but in whether their weights decay.
+        group = max(case.groups, key=lambda group: group.hyperparameters.weight_decay)
+        h = group.hyperparameters
+        self._optimizer = INNAprop(
+            h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay
+        )
+        self._optimizer.exclude_from_weight_decay(
+            [
+                variable
+                for variable, owner in zip(self._variables, case.owners, strict=True)
+                if owner.hyperparameters.weight_decay != h.weight_decay
+            ]
+        )
         self._optimizer.build(self._variables)
         self._apply = self._make_apply()
 
-    def step(self, gradients: list[Array], gamma: float) -> None:
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         import keras
 
-        self._optimizer.learning_rate = gamma
-        self._apply([keras.ops.convert_to_tensor(g, self._dtype) for g in gradients])
+        self._optimizer.learning_rate = gammas[0]
+        self._apply(
+            [None if g is None else keras.ops.convert_to_tensor(g, self._dtype) for g in gradients]
+        )
 
     def parameters(self) -> list[NDArray[np.floating]]:
         import keras
@@ -63,7 +78,7 @@ class _BFloat16(_KerasBackend):
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return a few: what is new is the storage."""
-        return presets_with_decay()
+        return few()
 
     def parameters(self) -> list[NDArray[np.floating]]:
         import keras
@@ -84,8 +99,8 @@ class _Eager(_KerasBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return two: every operation is dispatched for itself."""
-        return one_schedule_of_presets()
+        """Return a few: every operation is dispatched for itself."""
+        return few()
 
     def _make_apply(self) -> Callable[[list[Any]], None]:
         return _KerasBackend._make_apply(self)
@@ -111,7 +126,7 @@ class KerasOnTensorFlowXLA(KerasOnTensorFlow):
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return a few: every case is compiled anew."""
-        return presets_with_decay()
+        return few()
 
     def _make_apply(self) -> Callable[[list[Any]], None]:
         function = importlib.import_module("tensorflow").function
@@ -134,10 +149,10 @@ class KerasOnJAX(_KerasBackend):
     modules = ("keras", "jax")
     environment = MappingProxyType({"KERAS_BACKEND": "jax"})
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", dtype == "float64")
-        super().begin(hyperparameters, parameters, dtype)
+        super().begin(case, dtype)
 
     def _make_apply(self) -> Callable[[list[Any]], None]:
         jitted = importlib.import_module("jax").jit(self._optimizer.stateless_apply)
@@ -180,8 +195,8 @@ class KerasOnTorchCompiled(WithCompiler, KerasOnTorch):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return two: compiling takes many seconds, and every case is compiled anew."""
-        return one_schedule_of_presets()
+        """Return a few: compiling takes many seconds, and every case is compiled anew."""
+        return few()
 
     def _make_apply(self) -> Callable[[list[Any]], None]:
         compiler = importlib.import_module("torch")

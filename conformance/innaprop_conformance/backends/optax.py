@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import SteppingBackend
-from innaprop_conformance.cases import Array, Case, presets_with_decay
+from innaprop_conformance.backends import EVERYTHING, SteppingBackend
+from innaprop_conformance.cases import Array, Case, Group, few
 from innaprop_conformance.training.task import Task, Training
-from innaprop_core import Hyperparameters
 
 
 class OptaxBackend(SteppingBackend):
@@ -20,24 +19,28 @@ class OptaxBackend(SteppingBackend):
 
     distributions = ("optax", "jax")
     modules = ("optax", "jax")
+    mode = "compiled"
+    features = EVERYTHING - {"missing gradients"}
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", dtype == "float64")  # type: ignore[no-untyped-call]
-        h = hyperparameters
-        init, self._step = _compiled(h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        init, self._step = _compiled(case.groups)
         self._dtype = dtype
-        self._parameters = [self._put(p) for p in parameters]
+        self._parameters = [self._put(p) for p in case.parameters()]
         self._state = init(self._parameters)
 
-    def step(self, gradients: list[Array], gamma: float) -> None:
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         import jax.numpy as jnp
 
-        self._state.hyperparams["learning_rate"] = jnp.asarray(gamma, self._dtype)
+        for i, gamma in enumerate(gammas):
+            self._state[i].inner_state.hyperparams["learning_rate"] = jnp.asarray(
+                gamma, self._dtype
+            )
         self._parameters, self._state = self._step(
-            self._parameters, self._state, [self._put(g) for g in gradients]
+            self._parameters, self._state, [self._put(g) for g in gradients if g is not None]
         )
 
     def parameters(self) -> list[NDArray[np.floating]]:
@@ -58,17 +61,19 @@ class OptaxSharded(OptaxBackend):
     """The same, with the elements of every array in halves on two devices of the host."""
 
     environment = MappingProxyType({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    mode = "distributed"
+    features = OptaxBackend.features - {"long runs"}
     dtypes = ("float32",)
     optimizers = ()
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return a few: every step of two devices waits for both."""
-        return presets_with_decay()
+        return few()
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
-        self._shapes = [p.shape for p in parameters]
-        super().begin(hyperparameters, parameters, dtype)
+    def begin(self, case: Case, dtype: str) -> None:
+        self._shapes = case.shapes
+        super().begin(case, dtype)
 
     def parameters(self) -> list[NDArray[np.floating]]:
         return [
@@ -88,19 +93,24 @@ class OptaxSharded(OptaxBackend):
 
 
 @cache
-def _compiled(
-    alpha: float, beta: float, sigma: float, eps: float, weight_decay: float
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return init and the jitted step, whose step size is part of the state."""
+def _compiled(groups: tuple[Group, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return init and the jitted step, whose step sizes are part of the state."""
     import jax
     import optax
 
     from innaprop.optax import innaprop
 
     fixed = ("alpha", "beta", "sigma", "eps", "weight_decay")
-    optimizer = optax.inject_hyperparams(innaprop, static_args=fixed)(
-        1e-3, alpha, beta, sigma, eps, weight_decay
-    )
+    inject = optax.inject_hyperparams(innaprop, static_args=fixed)
+    owners = [i for i, group in enumerate(groups) for _ in group.shapes]
+    optimizers = []
+    for i, group in enumerate(groups):
+        h = group.hyperparameters
+        one = inject(
+            h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay
+        )
+        optimizers.append(optax.masked(one, [owner == i for owner in owners]))
+    optimizer = optax.chain(*optimizers)
 
     def step(params: list[Any], state: Any, gradients: list[Any]) -> tuple[list[Any], Any]:
         updates, state = optimizer.update(gradients, state, params)

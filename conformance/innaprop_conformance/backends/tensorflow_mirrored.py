@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.backends import SteppingBackend
-from innaprop_conformance.cases import Array, Case, presets_with_decay
-from innaprop_core import Hyperparameters
+from innaprop_conformance.backends.tensorflow import make_optimizer
+from innaprop_conformance.cases import Array, Case, few
 
 
 class TensorFlowMirrored(SteppingBackend):
@@ -15,6 +15,8 @@ class TensorFlowMirrored(SteppingBackend):
 
     distributions = ("tensorflow",)
     modules = ("tensorflow",)
+    mode = "distributed"
+    features = frozenset({"damping schedules"})
 
     def __init__(self) -> None:
         import tensorflow as tf
@@ -28,20 +30,15 @@ class TensorFlowMirrored(SteppingBackend):
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return a few: every step waits for two replicas."""
-        return presets_with_decay()
+        return few()
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         import tensorflow as tf
 
-        from innaprop.tensorflow import INNAprop
-
-        h = hyperparameters
         self._dtype = dtype
         with self._strategy.scope():
-            self._variables = [tf.Variable(p, dtype=dtype) for p in parameters]
-            optimizer = self._optimizer = INNAprop(
-                h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay
-            )
+            self._variables = [tf.Variable(p, dtype=dtype) for p in case.parameters()]
+            optimizer = self._optimizer = make_optimizer(case.group, self._variables)
 
         def replica(gradients: list[Any]) -> None:
             index = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -55,10 +52,10 @@ class TensorFlowMirrored(SteppingBackend):
 
         self._apply = apply
 
-    def step(self, gradients: list[Array], gamma: float) -> None:
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         import tensorflow as tf
 
-        self._optimizer.learning_rate = gamma
+        (self._optimizer.learning_rate,) = gammas
         self._apply([tf.constant(g, dtype=self._dtype) for g in gradients])
 
     def parameters(self) -> list[NDArray[np.floating]]:

@@ -9,10 +9,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import SteppingBackend, WithCompiler
-from innaprop_conformance.cases import Array
+from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompiler
+from innaprop_conformance.cases import Array, Case, Group
 from innaprop_conformance.training.task import Task, Training
-from innaprop_core import Hyperparameters
+
+
+def settings(group: Group) -> dict[str, Any]:
+    """Return a group's hyperparameters by their names in PyTorch, schedules of dampings too."""
+    h = group.hyperparameters
+    return {
+        "lr": h.gamma,
+        "alpha": group.alpha or h.alpha,
+        "beta": group.beta or h.beta,
+        "sigma": h.sigma,
+        "eps": h.eps,
+        "weight_decay": h.weight_decay,
+    }
 
 
 class TorchBackend(SteppingBackend):
@@ -20,42 +32,50 @@ class TorchBackend(SteppingBackend):
 
     distributions = ("torch",)
     modules = ("torch",)
+    features = EVERYTHING
+    dtypes = ("float32", "float64", "bfloat16", "float16")
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     options: ClassVar[Mapping[str, bool]] = MappingProxyType({"foreach": False})
     device: ClassVar[str] = "cpu"
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         import torch
 
         from innaprop.torch import INNAprop
 
-        h = hyperparameters
         self._dtype = self._stored_as(dtype)
         self._parameters = [
             torch.nn.Parameter(torch.tensor(p, dtype=self._dtype, device=self.device))
-            for p in parameters
+            for p in case.parameters()
         ]
-        self._optimizer = INNAprop(
-            self._parameters,
-            h.gamma,
-            h.alpha,
-            h.beta,
-            h.sigma,
-            h.eps,
-            h.weight_decay,
-            **self.options,
-        )
+        rest = iter(self._parameters)
+        groups = [
+            {"params": [next(rest) for _ in group.shapes], **settings(group)}
+            for group in case.groups
+        ]
+        # By itself, a 16-bit parameter is held to what its own dtype can hold.
+        self._optimizer = INNAprop(groups, residual=dtype == "float32", **self.options)
 
-    def step(self, gradients: list[Array], gamma: float) -> None:
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        self._give(gradients)
+        for group, gamma in zip(self._optimizer.param_groups, gammas, strict=True):
+            group["lr"] = gamma
+        self._optimizer.step()
+
+    def _give(self, gradients: list[Array | None]) -> None:
         import torch
 
         for p, g in zip(self._parameters, gradients, strict=True):
-            p.grad = torch.tensor(g, dtype=self._dtype, device=self.device)
-        self._optimizer.param_groups[0]["lr"] = gamma
-        self._optimizer.step()
+            p.grad = None if g is None else torch.tensor(g, dtype=self._dtype, device=self.device)
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        return [p.numpy(force=True) for p in self._parameters]
+        # NumPy has no bfloat16.
+        import torch
+
+        return [
+            (p.float() if p.dtype == torch.bfloat16 else p).numpy(force=True)
+            for p in self._parameters
+        ]
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
         from innaprop_conformance.training.torch import train
@@ -80,15 +100,16 @@ class TorchFused(WithCompiler, TorchBackend):
     """``innaprop.torch.INNAprop`` with fused=True."""
 
     optimizers = ()
+    mode = "fused"
     options = MappingProxyType({"fused": True})
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         from innaprop.torch import fused_cpu
 
         kernel = fused_cpu.load()
         if isinstance(kernel, str):
             raise RuntimeError(f"the fused kernel could not be built: {kernel}")
-        super().begin(hyperparameters, parameters, dtype)
+        super().begin(case, dtype)
 
 
 class TorchBFloat16(WithCompiler, TorchBackend):
@@ -99,6 +120,7 @@ class TorchBFloat16(WithCompiler, TorchBackend):
 
     dtypes = ("float32",)
     optimizers = ()
+    mode = "fused"
     options = MappingProxyType({"fused": True})
 
     def parameters(self) -> list[NDArray[np.floating]]:
@@ -130,15 +152,16 @@ class TorchCUDA(TorchBackend):
 class TorchCUDAFused(TorchCUDA):
     """``innaprop.torch.INNAprop`` on a CUDA device with fused=True."""
 
+    mode = "fused"
     options = MappingProxyType({"fused": True})
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         from innaprop.torch import fused_gpu
 
         kernel = fused_gpu.load()
         if isinstance(kernel, str):
             raise RuntimeError(f"the fused kernel is missing: {kernel}")
-        super().begin(hyperparameters, parameters, dtype)
+        super().begin(case, dtype)
 
 
 def _has_cuda_device() -> bool:

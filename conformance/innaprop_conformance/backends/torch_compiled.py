@@ -1,37 +1,37 @@
 """``innaprop.torch`` with its step under ``torch.compile``."""
 
-from innaprop_conformance.backends import WithCompiler
+from innaprop_conformance.backends import EVERYTHING, WithCompiler
 from innaprop_conformance.backends.torch import TorchBackend
-from innaprop_conformance.cases import Array, Case, one_schedule_of_presets
-from innaprop_core import Hyperparameters
+from innaprop_conformance.cases import Array, Case, few
 
 
 class TorchCompiled(WithCompiler, TorchBackend):
     """``torch.compile`` of ``INNAprop.step``, whole and with the learning rate a tensor."""
 
     compilers = ("c++", "g++", "clang++")
+    mode = "compiled"
+    features = EVERYTHING - {"long runs"}
     dtypes = ("float32",)
     optimizers = ()
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return two: compiling takes many seconds, and every case is compiled anew."""
-        return one_schedule_of_presets()
+        """Return a few: compiling takes many seconds, and every case is compiled anew."""
+        return few()
 
-    def begin(self, hyperparameters: Hyperparameters, parameters: list[Array], dtype: str) -> None:
+    def begin(self, case: Case, dtype: str) -> None:
         import torch
 
         # Every case has other constants, and so a graph of its own.
         torch.compiler.reset()
-        super().begin(hyperparameters, parameters, dtype)
-        self._lr = torch.tensor(hyperparameters.gamma)
-        self._optimizer.param_groups[0]["lr"] = self._lr
+        super().begin(case, dtype)
+        self._lrs = [torch.tensor(group.hyperparameters.gamma) for group in case.groups]
+        for group, lr in zip(self._optimizer.param_groups, self._lrs, strict=True):
+            group["lr"] = lr
         self._compiled = torch.compile(self._optimizer.step, fullgraph=True)
 
-    def step(self, gradients: list[Array], gamma: float) -> None:
-        import torch
-
-        for p, g in zip(self._parameters, gradients, strict=True):
-            p.grad = torch.tensor(g, dtype=self._dtype)
-        self._lr.fill_(gamma)
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        self._give(gradients)
+        for lr, gamma in zip(self._lrs, gammas, strict=True):
+            lr.fill_(gamma)
         self._compiled()

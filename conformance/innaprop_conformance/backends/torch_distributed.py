@@ -1,5 +1,6 @@
 """``innaprop.torch`` in two processes: replicated (DDP) and sharded (FSDP2)."""
 
+import math
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from innaprop_conformance.backends import Backend
-from innaprop_conformance.cases import Array, Case, flat, presets_with_decay
+from innaprop_conformance.cases import Array, Case, few, flat
 
 RANKS = 2
 
@@ -20,12 +21,14 @@ class _TwoProcesses(Backend):
 
     distributions = ("torch",)
     modules = ("torch",)
+    mode = "distributed"
+    features = frozenset({"groups", "decay groups", "damping schedules"})
     dtypes = ("float32",)
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return a few: every step of two processes waits for both."""
-        return presets_with_decay()
+        return few()
 
     def follow(self, case: Case, dtype: str) -> Array:
         return self._ranks.follow(case, dtype)
@@ -121,6 +124,7 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
     import torch
 
     from innaprop.torch import INNAprop
+    from innaprop_conformance.backends.torch import settings
 
     class Model(torch.nn.Module):
         """Its gradients are what it is called with."""
@@ -137,23 +141,25 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
         def forward(self, gradients: list[Any]) -> Any:
             return sum((w * g).sum() for w, g in zip(self.weights, gradients, strict=True))
 
-    h = case.hyperparameters
     model = wrap(Model())
+    rest = iter(model.parameters())
     optimizer = INNAprop(
-        model.parameters(), h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay
+        {"params": [next(rest) for shape in group.shapes if math.prod(shape)], **settings(group)}
+        for group in case.groups
     )
     # Exact in binary, and of mean one.
     share = (1.5, 0.5)[rank]
-    for updates, gradients in enumerate(case.gradients()):
+    for updates, gradients in enumerate(case.stream()):
         optimizer.zero_grad()
         model(
             [
                 torch.tensor(share * g, dtype=getattr(torch, dtype)).reshape(g.shape or (1,))
                 for g in gradients
-                if g.size
+                if g is not None and g.size
             ]
         ).backward()
-        optimizer.param_groups[0]["lr"] = case.schedule(updates)
+        for group, gamma in zip(optimizer.param_groups, case.gammas(updates), strict=True):
+            group["lr"] = gamma
         optimizer.step()
         whole = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
-        yield flat([p.numpy(force=True).astype(np.float64) for p in whole])
+        yield flat(case.picked([p.numpy(force=True).astype(np.float64) for p in whole]))

@@ -12,6 +12,8 @@ from innaprop_conformance.cases.schedules import ARITHMETIC, Schedule
 from innaprop_conformance.cases.values import Array, Gradients, Shape, rounded
 from innaprop_core import Hyperparameters
 
+_NORMAL = Gradients()
+
 
 @dataclass(frozen=True)
 class Group:
@@ -91,7 +93,7 @@ class Case:
     family: str
     groups: tuple[Group, ...]
     steps: int
-    gradients: Gradients = Gradients()
+    gradients: Gradients = _NORMAL
     gaps: tuple[Gap, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "float64")
     judged: int | None = None

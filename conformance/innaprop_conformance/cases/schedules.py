@@ -14,8 +14,8 @@ class Schedule:
     """A number as a function of the number of updates made before.
 
     Args:
-        kind: "constant"; "linear" (from ``peak`` straight to ``end`` over ``steps`` updates, and on);
-            "cosine" (linear warmup over the first tenth of the run, then half a cosine down to
+        kind: "constant"; "linear" (from ``peak`` straight to ``end`` over ``steps`` updates, and
+            on); "cosine" (linear warmup over the first tenth of the run, then half a cosine down to
             zero); "steps" (divided by ten after each third); "restarts" (half a cosine down to
             zero over each quarter, from the peak again); "pause" (constant, but zero in the
             second quarter).

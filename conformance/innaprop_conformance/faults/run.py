@@ -18,7 +18,7 @@ from innaprop_conformance.cases import CASES
 from innaprop_conformance.faults.fault import Fault
 from innaprop_conformance.faults.hunt import Catch
 
-UPDATES = 60
+UPDATES = 30
 """How many updates of each case are followed, if nothing else is said."""
 SEEDS = 20
 """How many runs with other values a healthy backend is followed in, if nothing else is said."""

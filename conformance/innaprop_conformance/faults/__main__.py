@@ -1,0 +1,93 @@
+"""``python -m innaprop_conformance.faults``: seed faults, and show which case catches each."""
+
+import sys
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from innaprop_conformance.backends import load_backends
+from innaprop_conformance.faults import tables
+from innaprop_conformance.faults.fault import read_faults
+from innaprop_conformance.faults.run import SEEDS, UPDATES, hunt_all
+from innaprop_conformance.runner import progress_bars
+
+BEGIN, END = "<!-- begin: faults -->\n", "<!-- end: faults -->\n"
+
+
+@click.command()
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE...",
+)
+@click.option(
+    "--backend",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this backend; may be given more than once. Default: every one.",
+)
+@click.option("--updates", default=UPDATES, show_default=True, help="Updates of each case.")
+@click.option(
+    "--seeds", default=SEEDS, show_default=True, help="Runs with other values, without a fault."
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Backends that run at a time.")
+@click.option(
+    "--page",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Write the tables into this page, between its two marks.",
+)
+def main(
+    files: tuple[Path, ...],
+    names: tuple[str, ...],
+    updates: int,
+    seeds: int,
+    jobs: int | None,
+    page: Path | None,
+) -> None:
+    """Seed the faults of FILES, one at a time; exit with 0 only if the suite catches all.
+
+    A FILE is TOML, or a folder of such files. Backends that cannot run here are left out.
+    """
+    console = Console()
+    try:
+        faults = read_faults(files)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="FILE") from error
+    known = load_backends()
+    for name in {*names, *(name for fault in faults for name in fault.backends)} - known.keys():
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}")
+    backends = {
+        name: backend
+        for name, backend in known.items()
+        if not backend.load_error and not backend.missing() and (not names or name in names)
+    }
+    with progress_bars(console) as progress:
+        hunts = hunt_all(faults, backends, progress, updates=updates, seeds=seeds, jobs=jobs)
+    parts = [
+        (tables.FAULTS_COLUMNS, tables.fault_rows(faults, hunts)),
+        (tables.RUNS_COLUMNS, tables.run_rows(hunts)),
+    ]
+    for columns, rows in parts:
+        table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    lines = tables.complaints(hunts)
+    for line in lines:
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    if page:
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        made = "\n".join(tables.markdown(*part) for part in parts)
+        after = rest.partition(END)[2]
+        page.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+    sys.exit(0 if hunts and not lines else 1)
+
+
+if __name__ == "__main__":
+    main()

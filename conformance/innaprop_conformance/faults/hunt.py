@@ -1,0 +1,149 @@
+"""Which case catches a fault, and whether a healthy adapter passes.
+
+Cases are followed for their first updates only. The judge does not look ahead: what it says of
+these it says in a whole run too.
+"""
+
+import importlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from innaprop_conformance.cases import CASES, Array, Case
+from innaprop_conformance.corridor import Corridor
+from innaprop_conformance.faults.fault import Fault
+from innaprop_conformance.faults.seeding import seeded
+from innaprop_conformance.judge import Verdict, judge
+from innaprop_conformance.truth import Truth, find_truth
+
+
+@dataclass(frozen=True)
+class Catch:
+    """How a fault was caught."""
+
+    case: str
+    """The first case that left its corridor."""
+    dtype: str
+    """The first dtype in which it did so."""
+    update: int | None
+    """The first update after which it was outside; None if the backend itself refused."""
+    raised: str | None = None
+    """The message with which it did so."""
+
+
+class Hunter:
+    """Follows cases in one backend, with faults and without.
+
+    Args:
+        backend: Name of the backend.
+        updates: How many updates of a case are followed.
+        truths: A folder where ground truths are kept, which may be shared by processes.
+    """
+
+    def __init__(self, backend: str, updates: int, truths: Path) -> None:
+        self._backend, self._updates, self._truths = backend, updates, truths
+
+    def hunt(self, fault: Fault) -> Catch | None:
+        """Return how a fault is caught, by the first case that does so; or None.
+
+        Raises:
+            ValueError: The fault does not fit its source, or names a case that is not there.
+            Exception: What the faulty adapter raised, unless the fault says that it does.
+        """
+        if unknown := set(fault.cases) - CASES.keys():
+            raise ValueError(f"{fault.name}: there is no case {', '.join(unknown)}")
+        with seeded(fault):
+            backend = self._load()
+            names = _large_steps_first(backend.cases())
+            for name in [*(n for n in fault.cases if n in names), *names]:
+                for dtype in self._dtypes(backend, CASES[name]):
+                    try:
+                        verdict = self._verdict(backend, name, dtype)
+                    except Exception as error:
+                        if fault.raises and fault.raises in str(error):
+                            return Catch(name, dtype, None, fault.raises)
+                        raise
+                    if not verdict.passed:
+                        return Catch(name, dtype, verdict.left_at)
+        return None
+
+    def false_alarms(self, cases: Iterable[str], seeds: Iterable[int]) -> Iterator[str | None]:
+        """Follow cases without a fault, and with other values; yield a line on each.
+
+        Args:
+            cases: Names of cases to follow as they are.
+            seeds: Seeds of other values, each for the next of the backend's cases.
+
+        Yields:
+            What the judge wrongly found, or None.
+        """
+        backend = self._load()
+        names = [n for n, c in backend.cases().items() if any(self._dtypes(backend, c))]
+        runs = [(name, 0) for name in cases]
+        # From everywhere in the list, which is sorted by family.
+        runs += [(names[seed * 7 % len(names)], seed) for seed in seeds]
+        for name, seed in runs:
+            for dtype in self._dtypes(backend, CASES[name]):
+                verdict = self._verdict(backend, name, dtype, seed)
+                where = f"{name}, seed {seed}, in {dtype} at update {verdict.left_at}"
+                yield None if verdict.passed else where
+
+    def _verdict(self, backend: Any, name: str, dtype: str, seed: int = 0) -> Verdict:
+        # The faulty adapter's suite has classes of its own; what judges is what was there before.
+        fresh = importlib.import_module("innaprop_conformance.cases").CASES
+        theta = backend.follow(self._shortened(fresh[name], seed), dtype)
+        truth = self._truth(self._shortened(CASES[name], seed), backend.counts)
+        return judge(name, dtype, theta, truth)
+
+    @staticmethod
+    def _dtypes(backend: Any, case: Case) -> Iterator[str]:
+        return (dtype for dtype in backend.dtypes if not backend.lacks(case, dtype))
+
+    def _load(self) -> Any:
+        return importlib.import_module("innaprop_conformance.backends").load_backend(
+            self._backend
+        )()
+
+    def _shortened(self, case: Case, seed: int) -> Case:
+        return replace(case, seed=seed, steps=min(self._updates, case.steps))
+
+    def _truth(self, case: Case, counts: str) -> Truth:
+        file = self._truths / f"{case.name},{case.seed},{counts}.npz"
+        if not file.exists():
+            # Whole or not at all: other processes look for it.
+            part = file.with_suffix(f".{self._backend}.npz")
+            _write(part, find_truth(case, counts))
+            part.replace(file)
+        return _read(file)
+
+
+def _write(file: Path, truth: Truth) -> None:
+    corridors = {
+        f"{dtype}.{name}": array
+        for dtype, corridor in truth.corridors.items()
+        for name, array in vars(corridor).items()
+    }
+    np.savez(file, start=truth.start, theta=truth.theta, **corridors)
+
+
+def _read(file: Path) -> Truth:
+    corridors: dict[str, dict[str, Array]] = defaultdict(dict)
+    with np.load(file) as arrays:
+        for key in arrays:
+            dtype, _, name = key.rpartition(".")
+            corridors[dtype][name] = arrays[key]
+    parts = corridors.pop("")
+    return Truth(**parts, corridors={d: Corridor(**arrays) for d, arrays in corridors.items()})
+
+
+def _large_steps_first(cases: dict[str, Case]) -> list[str]:
+    """Return names of cases such that those come early in which float32 rounds away least."""
+
+    def size(name: str) -> float:
+        return max(group.hyperparameters.gamma for group in CASES[name].groups)
+
+    return sorted(cases, key=size, reverse=True)

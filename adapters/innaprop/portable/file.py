@@ -114,7 +114,10 @@ def _parse(file: Any) -> Snapshot:
     states = {name: _parse_state(file, keys, name, entry) for name, entry in entries.items()}
     if keys:
         raise ValueError(f"every array must belong to a parameter, got {', '.join(sorted(keys))}")
-    return Snapshot(content.get("iterations"), states)
+    iterations = content.get("iterations")
+    if not isinstance(iterations, int):
+        raise ValueError(f"the header's 'iterations' must be an integer, got {iterations!r}")
+    return Snapshot(iterations, states)
 
 
 def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) -> ParameterState:

@@ -12,7 +12,7 @@ from innaprop_conformance.walk import Chunk, Update
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
-_FORMATS = {
+FORMATS = {
     "float64": (53, -1022),
     "float32": (24, -126),
     "bfloat16": (8, -126),
@@ -55,7 +55,7 @@ class Bounds:
         zero = np.zeros_like(chunk.start)
         self._dtype = dtype
         self._group = chunk.group
-        bits, smallest = _FORMATS["float64" if dtype == "float64" else "float32"]
+        bits, smallest = FORMATS["float64" if dtype == "float64" else "float32"]
         self._unit, self._tiny = 2.0**-bits, 2.0**smallest
         # Wider than what is judged, where the machine has it.
         self._wide: Any = np.longdouble if dtype == "float64" else np.float64
@@ -209,7 +209,7 @@ def _spread(matrix: Array, covariance: _Covariance, added: Array) -> _Covariance
 
 def half_ulp(magnitude: Array, dtype: str) -> Array:
     """Return half a unit in the last place of numbers >= 0 in a dtype."""
-    bits, smallest = _FORMATS[dtype]
+    bits, smallest = FORMATS[dtype]
     _, exponent = np.frexp(magnitude)  # Of significands in [1/2, 1); of zero it is zero.
     exponent = np.where(magnitude == 0, smallest, exponent)
     half: Array = np.ldexp(0.5, np.maximum(exponent, smallest + 1) - bits)

@@ -26,6 +26,7 @@ from rich.progress import (
 )
 
 from innaprop_conformance.backends import Backend
+from innaprop_conformance.bounds import FORMATS
 from innaprop_conformance.cases import Case
 from innaprop_conformance.judge import judge
 from innaprop_conformance.results import Conformance, Learning
@@ -117,6 +118,8 @@ def run_cases(
                 if (file := Path(folder, f"{dtype},{case.name}.npy")).exists()
             ]
             failure = death or _summary([text for where, text in errors if where == dtype])
+            if dtype not in FORMATS:
+                failure = f"dtypes must be of {', '.join(FORMATS)}, got {dtype!r}"
             if not failure and len(verdicts) < len(asked):
                 failure = f"{len(asked) - len(verdicts)} cases are without verdict"
             missing = backend.not_applicable(cases, dtype)

@@ -11,9 +11,13 @@ import jsonschema
 import pytest
 from markupsafe import escape
 
-from innaprop_conformance import cases, results
+from innaprop_conformance import results
+from innaprop_conformance.cases import FAMILIES
 
-CASES = len(cases.CASES)
+FAMILY = ("--family", "corners", "--family", "schedules", "--family", "groups")
+CONSTANT = len(FAMILIES["corners"])
+CASES = CONSTANT + sum(not case.features for case in FAMILIES["schedules"].values())
+"""What the backends here are asked for; they cannot do what the others need."""
 
 BACKENDS = '''
 import os, signal
@@ -38,22 +42,22 @@ class AbsentPart(Bad):
 
 
 class Raises(Bad):
-    def step(self, gradients, gamma):
+    def step(self, gradients, gammas):
         raise RuntimeError("cannot <step>")
 
 
 class FailsInFloat64(Good):
-    def step(self, gradients, gamma):
+    def step(self, gradients, gammas):
         if self._dtype == "float64":
             raise RuntimeError("float32 only")
-        super().step(gradients, gamma)
+        super().step(gradients, gammas)
 
 
 class DiesAfterFloat32(Good):
-    def step(self, gradients, gamma):
+    def step(self, gradients, gammas):
         if self._dtype == "float64":
             os._exit(0)
-        super().step(gradients, gamma)
+        super().step(gradients, gammas)
 
 
 class WrongShape(Bad):
@@ -66,12 +70,12 @@ class UnknownDtype(Bad):
 
 
 class ClaimsFloat32(Bad):
-    def begin(self, hyperparameters, parameters, dtype):
-        super().begin(hyperparameters, parameters, "float64")
+    def begin(self, case, dtype):
+        super().begin(case, "float64")
 
 
 class Dies(Bad):
-    def step(self, gradients, gamma):
+    def step(self, gradients, gammas):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -83,9 +87,9 @@ class DoesNotLoad(Bad):
 class Coarse(Bad):
     """A step size off by 1e-4 of itself: five digits are right, not more."""
 
-    def step(self, gradients, gamma):
+    def step(self, gradients, gammas):
         print("noise on standard output")
-        super().step(gradients, gamma * (1 + 1e-4))
+        super().step(gradients, [gamma * (1 + 1e-4) for gamma in gammas])
 
 
 class Late(Bad):
@@ -93,18 +97,18 @@ class Late(Bad):
 
     before = None
 
-    def begin(self, hyperparameters, parameters, dtype):
+    def begin(self, case, dtype):
         self.before = None
-        super().begin(hyperparameters, parameters, dtype)
+        super().begin(case, dtype)
 
-    def step(self, gradients, gamma):
-        super().step(gradients, self.before or gamma)
-        self.before = gamma
+    def step(self, gradients, gammas):
+        super().step(gradients, self.before or gammas)
+        self.before = gammas
 
 
 class NotANumber(Bad):
-    def step(self, gradients, gamma):
-        super().step([np.full_like(g, np.nan) for g in gradients], gamma)
+    def step(self, gradients, gammas):
+        super().step([np.full_like(g, np.nan) for g in gradients], gammas)
 '''
 NAMES = [
     "Good",
@@ -135,7 +139,10 @@ def environment(tmp_path_factory):
     (info / "entry_points.txt").write_text(
         "[innaprop.backends]\n" + "".join(f"{name} = some_backends:{name}\n" for name in NAMES)
     )
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
 
 
 def command(environment, *arguments, cwd=None):
@@ -153,7 +160,7 @@ def done(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     chosen = [part for name in NAMES for part in ("--backend", name)]
     files = ("--output", "report.html", "--json", "results.json", "--junit", "junit.xml")
-    return command(environment, "run", *chosen, *files, cwd=folder), folder
+    return command(environment, "run", *FAMILY, *chosen, *files, cwd=folder), folder
 
 
 def lines(output, name):
@@ -176,7 +183,7 @@ def test_a_good_one_beside_them_agrees(done):
 
 @pytest.mark.parametrize("name", ["FailsInFloat64", "DiesAfterFloat32"])
 def test_one_dtype_of_two_is_not_enough(environment, name):
-    result = command(environment, "run", "--backend", name)
+    result = command(environment, "run", *FAMILY, "--backend", name)
     assert result.returncode == 1
     first, second = (row for row in lines(result.stdout, name) if "float" in row and ":" not in row)
     assert " float32 " in first
@@ -193,7 +200,7 @@ def test_one_dtype_of_two_is_not_enough(environment, name):
         ("FailsInFloat64", "in float64: RuntimeError: float32 only"),
         ("DiesAfterFloat32", "without verdict"),
         ("WrongShape", "ValueError: theta must have shape"),
-        ("UnknownDtype", "float8"),
+        ("UnknownDtype", "dtypes must be of float64, float32, bfloat16, float16, got 'float8'"),
         ("ClaimsFloat32", "TypeError: parameters must be float32, got float64"),
         ("NotThere", "some_backends:NotThere cannot be loaded: AttributeError"),
         ("Dies", f"its process died with signal {int(signal.SIGKILL)}"),
@@ -214,8 +221,7 @@ def test_each_has_its_reason_on_the_terminal_and_in_the_report(done, name, reaso
 def test_a_late_schedule_is_caught_where_there_is_one(done):
     result, _ = done
     (row,) = (line for line in lines(result.stdout, "Late ") if "float" in line)
-    constant = sum("constant" in name for name in cases.CASES)
-    assert f" {constant}/{CASES} " in row
+    assert f" {CONSTANT}/{CASES} " in row
     assert " fails " in row
 
 
@@ -241,18 +247,19 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
         assert suites[name].get(f"{what}s") == str(found)
         return found
 
-    assert int(suites["Good"].get("tests")) == 2 * CASES
+    assert int(suites["Good"].get("tests")) == 2 * CASES + 2
+    assert suites["Good"].get("skipped") == "2"
     assert count("Good", "failure") == count("Good", "error") == 0
     assert int(suites["Absent"].get("skipped")) == 1
     assert count("Raises", "error") == 1
-    constant = sum("constant" in name for name in cases.CASES)
-    assert count("Late", "failure") == CASES - constant
+    assert count("Late", "failure") == CASES - CONSTANT
     (failure, *_) = suites["NotANumber"].findall("testcase/failure")
     assert failure.get("message").startswith("left its corridor at update 1: ")
 
 
 def test_what_is_required_must_not_be_missing(environment):
     chosen = ("--backend", "Good", "--backend", "Absent")
+    chosen = (*chosen, "--family", "precision")
     assert command(environment, "run", *chosen).returncode == 0
     required = command(environment, "run", *chosen, "--require", "--jobs", "1")
     assert required.returncode == 1
@@ -280,9 +287,48 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(environment, tm
     assert "ground truth" not in result.stdout
 
 
-def test_list_names_backends_versions_and_cases(environment):
+def test_a_family_that_does_not_apply_is_shown_with_the_reason(done):
+    result, folder = done
+    reason = "groups without groups; without decay groups: "
+    (line,) = (line for line in result.stdout.splitlines() if reason in line)
+    assert "Good" in line
+    html = (folder / "report.html").read_text()
+    assert reason in html
+    assert '<td class="none">n/a</td>' in html
+    document = json.loads((folder / "results.json").read_text())
+    good = [c for c in document["conformance"] if c["backend"] == "Good"]
+    assert [c["not_applicable"].keys() for c in good] == [{"groups"}, {"groups"}]
+
+
+def test_only_what_does_not_apply_is_no_agreement(environment):
+    result = command(environment, "run", "--backend", "Good", "--family", "groups")
+    assert result.returncode == 1
+    assert "n/a" in result.stdout
+
+
+def test_another_seed_makes_other_values_and_is_told(environment, tmp_path):
+    chosen = ("--backend", "Good", "--family", "precision", "--json", "results.json")
+    errors = []
+    for seed in ("0", "5"):
+        done = command(environment, "run", *chosen, "--seed", seed, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+        document = json.loads((tmp_path / "results.json").read_text())
+        assert document["seed"] == int(seed)
+        errors.append(document["conformance"][0]["verdicts"][0]["errors"])
+    assert errors[0] != errors[1]
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones(environment):
+    result = command(environment, "run", "--family", "preset")
+    assert result.returncode == 2
+    assert "'preset' is not one of presets, corners" in result.stderr
+
+
+def test_list_names_backends_modes_versions_families_and_cases(environment):
     result = command(environment, "list")
     assert result.returncode == 0
     assert any("no_such_framework" in line for line in lines(result.stdout, "Absent"))
     assert any("torch 2." in line for line in lines(result.stdout, "torch"))
-    assert "alpha=0.1,beta=0.9,decay=0.1,cosine" in result.stdout
+    assert any(" distributed " in line for line in lines(result.stdout, "torch-ddp"))
+    assert all(f"  {family}\n" in result.stdout for family in FAMILIES)
+    assert "alpha=0.1,beta=0.9,decay=0.1,cosine (300 updates, float32, float64)" in result.stdout

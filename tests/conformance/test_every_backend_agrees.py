@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from innaprop_conformance import cases
+from innaprop_conformance.backends import load_backend
+from innaprop_conformance.cases import select
 
-CASES = len(cases.CASES)
+FAMILIES = ("groups", "missing gradients", "precision", "schedules")
+CASES = select(FAMILIES)
 
 BACKENDS = [
     "keras-jax",
@@ -25,6 +27,7 @@ BACKENDS = [
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     chosen = [part for name in BACKENDS for part in ("--backend", name)]
+    chosen += [part for name in FAMILIES for part in ("--family", name)]
     done = subprocess.run(
         [sys.executable, "-m", "innaprop_conformance", "demo", *chosen],
         cwd=folder,
@@ -34,16 +37,22 @@ def demo(tmp_path_factory):
     return done, folder
 
 
-def test_all_agree_over_all_cases_and_the_training(demo):
+def test_all_agree_over_their_cases_and_the_training(demo):
     done, _ = demo
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "7 of 7 backends agree with the ground truth"
     for name in BACKENDS:
         lines = [line for line in done.stdout.splitlines() if line.split()[:1] == [name]]
         rows = [line for line in lines if "━" not in line]  # not the progress bars
-        assert len(rows) == 3, rows  # float32, float64, training
-        assert sum(f" {CASES}/{CASES} " in row for row in rows) == 2
-        assert all("agrees" in row for row in rows)
+        agreed = [row for row in rows if "agrees" in row]
+        backend = load_backend(name)
+        for dtype in backend.dtypes:
+            asked = len(backend.asked(CASES, dtype))
+            (row,) = (row for row in agreed if f" {dtype} " in row)
+            assert f" {asked}/{asked} " in row
+        # The matrix and the training have a row each.
+        assert len(agreed) == len(backend.dtypes) + 1
+        assert len(rows) == len(agreed) + 1
 
 
 def test_the_network_learns_the_digits(demo):
@@ -53,14 +62,14 @@ def test_the_network_learns_the_digits(demo):
     assert all(float(accuracy) > 90 for accuracy in accuracies)
 
 
-def test_the_report_is_one_file_with_both_tables_and_both_plots(demo):
+def test_the_report_is_one_file_with_all_tables_and_both_plots(demo):
     _, folder = demo
     assert [path.name for path in folder.iterdir()] == ["report.html"]
     html = (folder / "report.html").read_text()
-    assert html.count("<table>") == 2
+    assert html.count("<table") == 3
     assert html.count("<svg") == 2
     assert "agrees with the ground truth" in html
     # Nothing is fetched: no links to styles, scripts or pictures.
     assert not re.search(r"<(script|link|img|iframe)\b|@import|url\(", html.replace("url(#", "(#"))
     for name in BACKENDS:
-        assert html.count(f"<td>{name}</td>") == 3
+        assert html.count(f"<td>{name}</td>") == 2 + len(load_backend(name).dtypes)

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
+from innaprop_conformance import tables
 from innaprop_conformance.judge import Verdict
 from innaprop_conformance.results import (
     Conformance,
@@ -17,11 +19,36 @@ from innaprop_conformance.results import (
 from innaprop_conformance.training.task import Training
 
 VERDICT = Verdict(
-    "a case", "float32", False, math.inf, 0.25, 2.0, math.inf, 3, (0.0, 0.5, math.inf)
+    case="a case",
+    dtype="float32",
+    passed=False,
+    ulps=math.inf,
+    relative=0.25,
+    floors=2.0,
+    corridor=math.inf,
+    bound=1.5,
+    worst_element=4,
+    worst_update=2,
+    left_at=3,
+    errors=(0.0, 0.5, math.inf),
 )
 RESULTS = Results(
-    backends=[Subject("one", {"torch": "2.13"}, [], True), Subject("two", {}, ["jax"], False)],
-    conformance=[Conformance("one", "float32", 2, [VERDICT], "a case is without verdict")],
+    backends=[
+        Subject("one", {"torch": "2.13"}, [], True, "compiled"),
+        Subject("two", {}, ["jax"], False),
+    ],
+    conformance=[
+        Conformance(
+            "one",
+            "float32",
+            2,
+            [VERDICT],
+            "a case is without verdict",
+            {"groups": "without groups"},
+        )
+    ],
+    families={"presets": ["a case", "another"], "groups": ["a third"]},
+    seed=7,
     training=[Learning("one", {"INNAprop": Training([2.0, math.inf], 0.5)}, None)],
     reference=Training([2.0, 1.0], 0.75),
 )
@@ -38,8 +65,9 @@ def test_it_comes_back_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=2), "1 was expected, $.version"),
+        (lambda d: d.update(version=1), "2 was expected, $.version"),
         (lambda d: d.update(format="else"), "'innaprop-conformance-results' was expected"),
+        (lambda d: d.pop("seed"), "'seed' is a required property"),
         (lambda d: d.pop("machine"), "'machine' is a required property"),
         (lambda d: d["conformance"][0].pop("asked"), "'asked' is a required property"),
         (lambda d: d["conformance"][0]["verdicts"][0].update(left_at=0), "less than the minimum"),
@@ -73,3 +101,23 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path, monkey
         write_results(path, RESULTS)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_matrix_has_a_cell_for_every_backend_and_family():
+    cells = tables.matrix(RESULTS)
+    assert cells == {
+        "one": [tables.Cell("inf", False), tables.Cell("n/a", None)],
+        "two": [tables.Cell("n/a", None), tables.Cell("n/a", None)],
+    }
+    assert tables.not_applicable(RESULTS) == ["groups without groups: one"]
+
+
+def test_the_worst_dtype_of_a_family_counts():
+    good = replace(VERDICT, corridor=0.25, passed=True)
+    worse = replace(good, corridor=0.5, dtype="float64")
+    results = Results(
+        [Subject("one", {}, [], False)],
+        [Conformance("one", v.dtype, 1, [v]) for v in (good, worse)],
+        families={"presets": ["a case"]},
+    )
+    assert tables.matrix(results) == {"one": [tables.Cell("0.5", True)]}

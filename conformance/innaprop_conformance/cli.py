@@ -15,7 +15,7 @@ from rich.text import Text
 
 from innaprop_conformance import tables
 from innaprop_conformance.backends import Backend, load_backends
-from innaprop_conformance.cases import CASES
+from innaprop_conformance.cases import CASES, FAMILIES, Case, select
 from innaprop_conformance.junit import write_junit
 from innaprop_conformance.report import write_report
 from innaprop_conformance.results import Results, Subject, read_results, write_results
@@ -60,6 +60,20 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
             "--require", is_flag=True, help="Take a backend that cannot run here for a failure."
         ),
         click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Another one makes other values for all cases.",
+        ),
+        click.option(
+            "--family",
+            "families",
+            multiple=True,
+            metavar="NAME",
+            help="Only this family of cases; may be given more than once. Default: every one.",
+        ),
+        click.option(
             "--backend",
             "names",
             multiple=True,
@@ -79,45 +93,61 @@ def main() -> None:
 
 @main.command("list")
 def list_() -> None:
-    """List the backends, whether each is installed, and the cases."""
-    table = Table("backend", "versions", "missing", box=box.SIMPLE_HEAD, pad_edge=False)
+    """List the backends, whether each is installed, and the families with their cases."""
+    table = Table("backend", "mode", "versions", "missing", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, backend in load_backends().items():
         missing = backend.missing()
         versions = ", ".join(f"{d} {v}" for d, v in backend.versions().items())
         table.add_row(
             name,
+            backend.mode,
             "–" if missing else versions,
             ", ".join(missing) or backend.load_error or "",
         )
     console = Console()
     console.print(table)
-    console.print(f"{len(CASES)} cases:")
-    for case in CASES:
-        console.print(f"  {case}", highlight=False)
+    console.print(f"{len(CASES)} cases in {len(FAMILIES)} families:")
+    for family, cases in FAMILIES.items():
+        console.print(f"  {family}", highlight=False, style="bold")
+        for case in cases.values():
+            about = f"{case.steps} updates, {', '.join(case.dtypes)}"
+            console.print(f"    {case.name} ({about})", highlight=False, soft_wrap=True)
 
 
 @main.command()
 @_run_options
 @click.option("--output", type=_path, help="Write the HTML report to this file.")
-def run(names: tuple[str, ...], output: Path | None, **options: Any) -> None:
+def run(
+    names: tuple[str, ...],
+    families: tuple[str, ...],
+    seed: int,
+    output: Path | None,
+    **options: Any,
+) -> None:
     """Let every backend follow every case; exit with 0 only if all that ran agree."""
     console = Console()
-    backends = _chosen(names)
-    results = _follow(console, backends, options["jobs"])
+    backends, cases = _chosen(names), _selected(families, seed)
+    results = _follow(console, backends, cases, seed, options["jobs"])
     _finish(console, results, output, **options)
 
 
 @main.command()
 @_run_options
 @_report_option
-def demo(names: tuple[str, ...], output: Path, **options: Any) -> None:
+def demo(
+    names: tuple[str, ...],
+    families: tuple[str, ...],
+    seed: int,
+    output: Path,
+    **options: Any,
+) -> None:
     """Follow every case, then train a small network in every framework; write a report.
 
     Exits with 0 only if all that ran agree.
     """
     console = Console()
-    backends = _chosen(names)
-    results = _follow(console, backends, options["jobs"])
+    backends, cases = _chosen(names), _selected(families, seed)
+    results = _follow(console, backends, cases, seed, options["jobs"])
     console.rule("training on scikit-learn's handwritten digits")
     with progress_bars(console) as progress:
         training = run_training(backends, progress, options["jobs"])
@@ -155,18 +185,52 @@ def _chosen(names: tuple[str, ...]) -> dict[str, type[Backend]]:
     return {name: b for name, b in backends.items() if not names or name in names}
 
 
-def _follow(console: Console, backends: dict[str, type[Backend]], jobs: int | None) -> Results:
+def _selected(families: tuple[str, ...], seed: int) -> dict[str, Case]:
+    try:
+        return select(families, seed)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--family") from error
+
+
+def _follow(
+    console: Console,
+    backends: dict[str, type[Backend]],
+    cases: dict[str, Case],
+    seed: int,
+    jobs: int | None,
+) -> Results:
     console.rule("trajectories against the ground truth")
+    installed = {name: b for name, b in backends.items() if not b.missing() and not b.load_error}
     with progress_bars(console) as progress:
-        conformance = run_cases(backends, find_truths(progress, jobs), progress, jobs)
-    results = Results([Subject.of(*item) for item in backends.items()], conformance)
+        truths = find_truths(installed, cases, progress, jobs)
+        conformance = run_cases(backends, cases, truths, progress, jobs)
+    families: dict[str, list[str]] = {}
+    for case in cases.values():
+        families.setdefault(case.family, []).append(case.name)
+    subjects = [Subject.of(*item) for item in backends.items()]
+    results = Results(subjects, conformance, families=families, seed=seed)
     _show_conformance(console, results)
     return results
 
 
 def _show_conformance(console: Console, results: Results) -> None:
+    _show_matrix(console, results)
     rows = tables.conformance_rows(results)
     _show(console, tables.CONFORMANCE_COLUMNS, rows, tables.CONFORMANCE_LEGEND)
+
+
+def _show_matrix(console: Console, results: Results) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("backend", no_wrap=True)
+    for family in results.families:
+        table.add_column(family, justify="right")
+    styles = {True: "green", False: "bold red", None: "dim"}
+    for backend, cells in tables.matrix(results).items():
+        table.add_row(backend, *[Text(cell.text, style=styles[cell.good]) for cell in cells])
+    console.print(table)
+    console.print(tables.MATRIX_LEGEND, style="dim", highlight=False)
+    for line in tables.not_applicable(results):
+        console.print(f"n/a: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_training(console: Console, results: Results) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from innaprop_conformance.bounds import half_ulp
 from innaprop_conformance.cases import Array
-from innaprop_conformance.corridor import half_ulp
 from innaprop_conformance.truth import Truth
 
 POINTS = 100

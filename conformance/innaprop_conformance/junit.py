@@ -12,7 +12,7 @@ def write_junit(path: Path, results: Results) -> None:
     """Write a test suite per backend, with a test per case and dtype.
 
     A case without verdict is an error, with the backend's reason; a backend that cannot run
-    here is a skipped test.
+    here is a skipped test, and so is a family of which it follows no case.
 
     Args:
         path: Where to write it; the file appears whole or not at all.
@@ -42,6 +42,9 @@ def write_junit(path: Path, results: Results) -> None:
                         f"distance moved"
                     )
                 suite.add_testcase(_case(f"{subject.name}.{found.dtype}", verdict.case, problem))
+            for family, reason in found.not_applicable.items():
+                where = f"{subject.name}.{found.dtype}"
+                suite.add_testcase(_case(where, family, Skipped(f"not applicable: {reason}")))
             if found.failure:
                 where = f"{subject.name}.{found.dtype}"
                 suite.add_testcase(_case(where, "every case has a verdict", Error(found.failure)))

@@ -25,13 +25,19 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e4e4e7",
     "legend.frameon": False,
 }
-_DTYPE_COLORS = {"float32": "#2563eb", "float64": "#ea580c"}
+_DTYPE_COLORS = {
+    "float32": "#2563eb",
+    "float64": "#ea580c",
+    "bfloat16": "#15803d",
+    "float16": "#a21caf",
+}
 
 
 def error_plot(results: Sequence[Conformance]) -> str | None:
     """Plot error against step, a panel per backend; None where nothing ran.
 
-    Lines are medians over the cases, bands reach from the smallest to the largest.
+    Lines are medians over the cases, bands reach from the smallest to the largest. The cases are
+    of different length, so that the axis is the share of their updates.
     """
     ran: dict[str, list[Conformance]] = {}
     for result in results:
@@ -47,20 +53,31 @@ def error_plot(results: Sequence[Conformance]) -> str | None:
         for ax, (backend, of_backend) in zip(axes.flat, ran.items(), strict=False):
             for result in of_backend:
                 color = _DTYPE_COLORS[result.dtype]
-                # A logarithmic axis has no place for an error of zero.
-                curves = np.maximum(np.array([v.errors for v in result.verdicts]), 1e-18)
-                steps = np.arange(1, curves.shape[1] + 1)
-                ax.fill_between(
-                    steps, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0
+                share = np.linspace(0.01, 1, 100)
+                curves = np.array(
+                    [
+                        np.interp(share, np.arange(1, len(v.errors) + 1) / len(v.errors), v.errors)
+                        for v in result.verdicts
+                    ]
                 )
-                ax.plot(steps, np.median(curves, axis=0), color=color)
+                # A logarithmic axis has no place for an error of zero, nor for one beyond all.
+                curves = np.clip(np.nan_to_num(curves, nan=np.inf), 1e-18, 1e3)
+                ax.fill_between(
+                    share, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0
+                )
+                ax.plot(share, np.median(curves, axis=0), color=color)
             ax.set_title(backend)
             ax.set_yscale("log")
         for ax in axes.flat[len(ran) :]:
             ax.set_visible(False)
-        handles = [Line2D([], [], color=c, label=dtype) for dtype, c in _DTYPE_COLORS.items()]
+        shown = {result.dtype for of_backend in ran.values() for result in of_backend}
+        handles = [
+            Line2D([], [], color=c, label=dtype)
+            for dtype, c in _DTYPE_COLORS.items()
+            if dtype in shown
+        ]
         axes[0, 0].legend(handles=handles, loc="center right")
-        figure.supxlabel("update")
+        figure.supxlabel("share of the updates made")
         figure.supylabel("error / distance moved")
         return _svg(figure)
 

@@ -6,9 +6,7 @@ import jinja2
 from markupsafe import Markup
 
 from innaprop_conformance import tables
-from innaprop_conformance.cases import CASES, STEPS
 from innaprop_conformance.files import write_whole
-from innaprop_conformance.judge import DISTANCE_ALLOWED, FLOORS_ALLOWED
 from innaprop_conformance.plots import error_plot, loss_plot
 from innaprop_conformance.results import Results
 from innaprop_conformance.training.task import Task
@@ -47,11 +45,13 @@ def write_report(path: Path, results: Results) -> None:
         training_rows=training_rows,
         error_plot=_inline(error_plot(results.conformance)),
         loss_plot=_inline(loss_plot(results.training, truth)) if truth else None,
-        cases=len(CASES),
-        steps=STEPS,
+        families=results.families,
+        seed=results.seed,
+        matrix=tables.matrix(results),
+        matrix_legend=tables.MATRIX_LEGEND,
+        not_applicable=tables.not_applicable(results),
+        modes={subject.name: subject.mode for subject in results.backends},
         task=Task(),
-        floors_allowed=FLOORS_ALLOWED,
-        distance_allowed=DISTANCE_ALLOWED,
         disagreement_allowed=tables.LOSS_DISAGREEMENT_ALLOWED,
     )
     write_whole(path, text)

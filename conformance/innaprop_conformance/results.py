@@ -24,7 +24,8 @@ from innaprop_conformance.judge import Verdict
 from innaprop_conformance.training.task import Training
 
 FORMAT = "innaprop-conformance-results"
-VERSION = 1
+VERSION = 2
+_ERRORS = ("ulps", "relative", "floors", "corridor", "bound")
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class Subject:
     """What it would need to run here; empty if it ran."""
     trains: bool
     """Whether it can train the demonstration's network."""
+    mode: str = "eager"
+    """How it runs: as ``Backend.mode``."""
 
     @classmethod
     def of(cls, name: str, backend: type[Backend]) -> "Subject":
         """Return what there is to say of a backend before it runs."""
-        return cls(name, backend.versions(), backend.missing(), bool(backend.optimizers))
+        trains = bool(backend.optimizers)
+        return cls(name, backend.versions(), backend.missing(), trains, backend.mode)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Conformance:
     verdicts: list[Verdict] = field(default_factory=list)
     failure: str | None = None
     """Why there are cases without verdict, or None."""
+    not_applicable: dict[str, str] = field(default_factory=dict)
+    """Families of which it follows no case, and why."""
 
     @property
     def passed(self) -> bool:
@@ -83,6 +89,10 @@ class Results:
     training: list[Learning] = field(default_factory=list)
     reference: Training | None = None
     """NumPy's training in float64; None where nothing was trained."""
+    families: dict[str, list[str]] = field(default_factory=dict)
+    """Names of the cases, by family."""
+    seed: int = 0
+    """Of the cases' values."""
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: str = field(
         default_factory=lambda: (
@@ -141,7 +151,7 @@ def read_results(path: Path) -> Results:
             for t in document["training"]
         ],
         reference=None if reference is None else _training(reference),
-        **{key: document[key] for key in ("made", "machine", "innaprop")},
+        **{key: document[key] for key in ("families", "seed", "made", "machine", "innaprop")},
     )
 
 
@@ -152,7 +162,7 @@ def schema() -> Any:
 
 
 def _verdict(document: Mapping[str, Any]) -> Verdict:
-    numbers = {key: _number(document[key]) for key in ("ulps", "relative", "floors", "corridor")}
+    numbers = {key: _number(document[key]) for key in _ERRORS}
     errors = tuple(_number(error) for error in document["errors"])
     return Verdict(**{**document, **numbers, "errors": errors})
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,73 +26,106 @@ from rich.progress import (
 )
 
 from innaprop_conformance.backends import Backend
-from innaprop_conformance.cases import CASES
+from innaprop_conformance.cases import Case
 from innaprop_conformance.judge import judge
 from innaprop_conformance.results import Conformance, Learning
 from innaprop_conformance.training.task import Task, Training
 from innaprop_conformance.truth import Truth, find_truth
 
 Backends = Mapping[str, type[Backend]]
+Cases = Mapping[str, Case]
+Truths = Mapping[tuple[str, str], Truth]
 Result = TypeVar("Result")
 
 TIMEOUT = 3600.0
 """Seconds after which a backend's process is ended."""
 
 
-def find_truths(progress: Progress, processes: int | None = None) -> dict[str, Truth]:
-    """Compute the ground truth of every case, with as many processes as there are cores."""
-    bar = progress.add_task("ground truth", total=len(CASES))
+def find_truths(
+    backends: Backends, cases: Cases, progress: Progress, processes: int | None = None
+) -> Truths:
+    """Compute the ground truths that backends are held to.
+
+    Args:
+        backends: By name.
+        cases: By name.
+        progress: Where a bar is shown.
+        processes: How many compute. Default None, as many as there are cores.
+
+    Returns:
+        Truths by case and what the backend counts.
+    """
+    keys = {
+        _truth_of(backend, case): case
+        for backend in backends.values()
+        for dtype in backend.dtypes
+        for case in backend.asked(cases, dtype).values()
+    }
+    # The long ones first, or one process would be waited for.
+    ordered = sorted(keys, key=lambda key: -keys[key].steps)
+    bar = progress.add_task("ground truth", total=len(keys))
     # Not forked: the parent has threads, for its progress bars.
     context = multiprocessing.get_context("spawn")
-    truths = {}
     with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
-        for name, truth in zip(CASES, pool.map(find_truth, CASES.values()), strict=True):
-            truths[name] = truth
+        futures = {key: pool.submit(find_truth, keys[key], key[1]) for key in ordered}
+        for future in as_completed(futures.values()):
+            future.result()
             progress.advance(bar)
-    return truths
+    return {key: future.result() for key, future in futures.items()}
 
 
 def run_cases(
     backends: Backends,
-    truths: Mapping[str, Truth],
+    cases: Cases,
+    truths: Truths,
     progress: Progress,
     processes: int | None = None,
 ) -> list[Conformance]:
-    """Let every backend that can run here follow every case, and judge it.
+    """Let every backend that can run here follow every case that it can, and judge it.
 
     Args:
         backends: By name.
-        truths: The ground truth of every case.
+        cases: By name.
+        truths: What ``find_truths`` has found.
         progress: Where bars are shown.
         processes: Backends at a time. Default None, as many as there are cores.
     """
 
     def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> list[Conformance]:
+        document = [case.to_json() for case in cases.values()]
+        Path(folder, "cases.json").write_text(json.dumps(document))
         death, errors = job.run("follow", name, backend, folder)
         results = []
         for dtype in backend.dtypes:
+            asked = backend.asked(cases, dtype)
             verdicts = [
-                judge(case, dtype, np.load(file), truths[case])
-                for case in backend.cases()
-                if (file := Path(folder, f"{dtype},{case}.npy")).exists()
+                judge(case.name, dtype, np.load(file), truths[_truth_of(backend, case)])
+                for case in asked.values()
+                if (file := Path(folder, f"{dtype},{case.name}.npy")).exists()
             ]
             failure = death or _summary([text for where, text in errors if where == dtype])
-            asked = len(backend.cases())
-            if not failure and len(verdicts) < asked:
-                failure = f"{asked - len(verdicts)} cases are without verdict"
-            results.append(Conformance(name, dtype, asked, verdicts, failure))
+            if not failure and len(verdicts) < len(asked):
+                failure = f"{len(asked) - len(verdicts)} cases are without verdict"
+            missing = backend.not_applicable(cases, dtype)
+            results.append(Conformance(name, dtype, len(asked), verdicts, failure, missing))
         return results
 
     def failed(name: str, backend: type[Backend], reason: str) -> list[Conformance]:
         return [
-            Conformance(name, dtype, len(backend.cases()), failure=reason)
+            Conformance(name, dtype, len(backend.asked(cases, dtype)), failure=reason)
             for dtype in backend.dtypes
         ]
 
-    results = _each(
-        backends, lambda b: len(b.cases()) * len(b.dtypes), one, failed, progress, processes
-    )
+    def total(backend: type[Backend]) -> int:
+        return sum(len(backend.asked(cases, dtype)) for dtype in backend.dtypes)
+
+    results = _each(backends, total, one, failed, progress, processes)
     return [conformance for result in results for conformance in result]
+
+
+def _truth_of(backend: type[Backend], case: Case) -> tuple[str, str]:
+    # Only where a gradient is missing do the counts differ.
+    return case.name, backend.counts if case.gaps else "parameter"
 
 
 def run_training(

@@ -1,4 +1,4 @@
-"""The two tables that people read: once on a terminal, once in the report."""
+"""The tables that people read: once on a terminal, once in the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,12 @@ ACCURACY_DISAGREEMENT_ALLOWED = 0.01
 
 CONFORMANCE_COLUMNS = ("backend", "dtype", "cases", "ulp", "relative", "floors", "allowed")
 CONFORMANCE_LEGEND = (
-    "Largest error of a parameter, over all cases and updates: in units in the last place; "
-    "relative to the distance moved; in float32 rounding floors; as a share of what is allowed."
+    "Largest error over all cases and updates: of a parameter in units in the last place; of all "
+    "relative to the distance moved; in rounding floors; as a share of what is allowed."
+)
+MATRIX_LEGEND = (
+    "Largest share of the allowed error that was used, over all cases of a family and all dtypes; "
+    "above 1 is a failure. n/a: the backend follows no case of the family."
 )
 TRAINING_COLUMNS = ("backend", "loss", "accuracy", "apart", "AdamW loss", "accuracy")
 TRAINING_LEGEND = (
@@ -51,6 +55,8 @@ def conformance_rows(results: Results) -> list[Row]:
     rows = _absent(results.backends, CONFORMANCE_COLUMNS)
     for result in results.conformance:
         verdicts = result.verdicts
+        if not result.asked and not result.failure:
+            continue  # The matrix says why.
         cells = (result.backend, result.dtype, *["–"] * (len(CONFORMANCE_COLUMNS) - 2))
         reason = result.failure
         if verdicts:
@@ -65,9 +71,62 @@ def conformance_rows(results: Results) -> list[Row]:
                 f"{worst.corridor:.1g}",
             )
             if not worst.passed and not reason:
-                reason = f"{worst.case} left its corridor at update {worst.left_at}"
+                reason = (
+                    f"{worst.case} left its corridor at update {worst.left_at}; element "
+                    f"{worst.worst_element} was worst, at update {worst.worst_update}"
+                )
         rows.append(Row(cells, result.passed, reason or ""))
     return _in_order(results, rows)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a backend made of a family, in a word."""
+
+    text: str
+    good: bool | None
+    """None where the family is not applicable, or the backend cannot run here."""
+
+
+def matrix(results: Results) -> dict[str, list[Cell]]:
+    """Return a cell per family of ``results.families``, by backend."""
+    family_of = {case: family for family, cases in results.families.items() for case in cases}
+    cells = {}
+    for subject in results.backends:
+        of_backend = [c for c in results.conformance if c.backend == subject.name]
+        shares: dict[str, list[float]] = {}
+        for result in of_backend:
+            for verdict in result.verdicts:
+                shares.setdefault(family_of[verdict.case], []).append(verdict.corridor)
+        asked = {
+            family
+            for result in of_backend
+            for family in results.families
+            if family not in result.not_applicable
+        }
+        cells[subject.name] = [
+            _cell(shares.get(family, []), family in asked) for family in results.families
+        ]
+    return cells
+
+
+def not_applicable(results: Results) -> list[str]:
+    """Return a line for each reason why a family is n/a, with the backends it holds for."""
+    backends: dict[tuple[str, str], dict[str, None]] = {}
+    of_all = matrix(results)
+    for result in results.conformance:
+        for family, cell in zip(results.families, of_all[result.backend], strict=True):
+            reason = result.not_applicable.get(family)
+            if cell.text == "n/a" and reason and reason != f"not in {result.dtype}":
+                backends.setdefault((family, reason), {})[result.backend] = None
+    return [f"{family} {reason}: {', '.join(of)}" for (family, reason), of in backends.items()]
+
+
+def _cell(shares: Sequence[float], is_asked: bool) -> Cell:
+    if not shares:
+        return Cell("–", None) if is_asked else Cell("n/a", None)
+    worst = max(shares)
+    return Cell(f"{worst:.2g}", worst <= 1)
 
 
 def training_rows(results: Results) -> list[Row]:

@@ -2,15 +2,16 @@
 
 import decimal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innaprop_conformance.bounds import Bounds
 from innaprop_conformance.cases import Array, Case, flat
-from innaprop_conformance.corridor import Bounds, Corridor, join
+from innaprop_conformance.corridor import Corridor, find_corridor, narrowed
 from innaprop_conformance.walk import Chunk, Update, chunks, walk
 from innaprop_core import algorithm, momentum
 
@@ -50,23 +51,26 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
     parts = chunks(case)
     exact = [_Exact(part) for part in parts]
     bounds = {dtype: [Bounds(part, dtype, case.steps) for part in parts] for dtype in case.dtypes}
+    standings: dict[str, list[Any]] = {dtype: [] for dtype in case.dtypes}
     theta = []
     with decimal.localcontext(prec=DIGITS) as context:
         context.clear_traps()
         for turn in walk(case, counts):
             for update in turn:
                 exact[update.chunk].step(update)
-                for each in bounds.values():
-                    each[update.chunk].step(update)
-            for each in bounds.values():
-                for part in each:
-                    part.keep()
+                for of_dtype in bounds.values():
+                    of_dtype[update.chunk].step(update)
+            for dtype, of_dtype in bounds.items():
+                standings[dtype].append([part.standing() for part in of_dtype])
             theta.append(flat([part.theta.astype(np.float64) for part in exact]))
-    return Truth(
-        start=flat([part.start for part in parts]),
-        theta=np.array(theta),
-        corridors={dtype: join(each) for dtype, each in bounds.items()},
-    )
+    start = flat([part.start for part in parts])
+    corridors = {dtype: find_corridor(rows) for dtype, rows in standings.items()}
+    truth = Truth(start, np.array(theta), corridors)
+    if case.family == "presets":
+        distance = np.maximum.accumulate(np.linalg.norm(truth.theta - start, axis=1))
+        narrow = {"float32": narrowed(truth.corridors["float32"], distance)}
+        truth = replace(truth, corridors={**truth.corridors, **narrow})
+    return truth
 
 
 class _Exact:
@@ -76,7 +80,7 @@ class _Exact:
         self.theta = _decimal(chunk.start)
         self._m, self._v = 0 * self.theta, 0 * self.theta
         self._psi: Any = None
-        self._dampings: tuple[float, float] | None = None
+        self._dampings: tuple[Decimal, Decimal] | None = None
 
     def step(self, update: Update) -> None:
         """Make one update, in the caller's decimal context."""

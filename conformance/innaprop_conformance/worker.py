@@ -17,16 +17,19 @@ from typing import Any
 import numpy as np
 
 from innaprop_conformance.backends import Backend, load_backend
+from innaprop_conformance.cases import Case
 from innaprop_conformance.training.task import Task
 
 Say = Callable[[dict[str, Any]], None]
 
 
 def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
-    """Follow every case in every dtype of the backend; save ``DTYPE,CASE.npy`` each."""
+    """Follow the cases of ``cases.json`` that the backend can; save ``DTYPE,CASE.npy`` each."""
+    document = json.loads((folder / "cases.json").read_text())
+    cases = {case.name: case for case in map(Case.from_json, document)}
     done = 0
     for dtype in backend.dtypes:
-        for case in backend.cases().values():
+        for case in backend.asked(cases, dtype).values():
             try:
                 np.save(folder / f"{dtype},{case.name}.npy", backend.follow(case, dtype))
             except Exception as error:

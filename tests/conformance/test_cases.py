@@ -1,28 +1,151 @@
+import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from innaprop_conformance.cases import CASES, Schedule, flat
+from innaprop_conformance.cases import (
+    CASES,
+    FAMILIES,
+    Case,
+    Gap,
+    Gradients,
+    Group,
+    Schedule,
+    few,
+    flat,
+    select,
+    some,
+)
+from innaprop_conformance.cases.values import KINDS, rounded
+from innaprop_core import Hyperparameters
+
+PRESETS = FAMILIES["presets"].values()
 
 
-def test_both_presets_decay_and_all_schedules_are_there():
-    cases = CASES.values()
-    dampings = {(c.hyperparameters.alpha, c.hyperparameters.beta) for c in cases}
+def test_every_family_has_cases_and_every_case_its_family():
+    assert list(FAMILIES) == [
+        "presets",
+        "corners",
+        "schedules",
+        "gradients",
+        "shapes",
+        "long runs",
+        "missing gradients",
+        "groups",
+        "precision",
+    ]
+    for family, cases in FAMILIES.items():
+        assert cases
+        assert all(case.family == family for case in cases.values())
+    assert sum(map(len, FAMILIES.values())) == len(CASES)
+    assert all(name == case.name for name, case in CASES.items())
+
+
+def test_the_presets_have_both_presets_decay_and_all_schedules():
+    dampings = {(c.group.hyperparameters.alpha, c.group.hyperparameters.beta) for c in PRESETS}
     assert {(0.1, 0.9), (2.0, 2.0)} < dampings
     assert len(dampings) >= 5
-    assert {c.hyperparameters.weight_decay > 0 for c in cases} == {False, True}
-    assert {c.schedule.kind for c in cases} == {"constant", "cosine", "steps"}
+    assert {c.group.hyperparameters.weight_decay > 0 for c in PRESETS} == {False, True}
+    assert {c.group.gamma.kind for c in PRESETS} == {"constant", "cosine", "steps"}
+
+
+def test_the_corners_are_reached():
+    values = [case.group.hyperparameters for case in FAMILIES["corners"].values()]
+    assert any(h.alpha == 0 for h in values)
+    assert any(h.alpha * h.beta == 1 for h in values)
+    assert any(h.gamma < h.beta < 1.001 * h.gamma for h in values)
+    assert any(h.eps == 0 for h in values)
+    assert any(h.sigma == 0 for h in values)
+
+
+def test_gradients_shapes_lengths_and_dtypes_are_reached():
+    cases = CASES.values()
+    assert {case.gradients.kind for case in cases} == set(KINDS)
+    ranks = {len(shape) for case in cases for shape in case.shapes}
+    assert {0, 5} <= ranks
+    sizes = {int(np.prod(shape)) for case in cases for shape in case.shapes}
+    assert 0 in sizes
+    assert max(sizes) > 1e6
+    assert max(case.steps for case in cases) == 10_000
+    assert {d for c in cases for d in c.dtypes} == {"float32", "float64", "bfloat16", "float16"}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda c: c.name)
-def test_values_are_bfloat16_and_gradients_span_twelve_decades(case):
-    gradients = np.array([flat(g) for g in case.gradients()])
-    for values in (flat(case.parameters()), gradients):
-        bits = values.astype(np.float32).view(np.uint32)
-        np.testing.assert_array_equal(values, values.astype(np.float32))
-        assert not (bits & 0xFFFF).any()
+def test_a_case_is_data(case):
+    again = Case.from_json(case.to_json())
+    assert again == case
+    assert hash(again) == hash(case)
+
+
+def test_json_that_is_no_case_is_refused():
+    with pytest.raises(TypeError):
+        Case.from_json('{"name": "x", "groups": [], "gradients": {}, "gaps": [], "dtypes": []}')
+    with pytest.raises(ValueError, match="kind must be one of constant"):
+        Case.from_json(CASES["schedule,pause,fast"].to_json().replace("pause", "paws"))
+
+
+def some_values(case):
+    stream = case.stream()
+    arrays = [*case.parameters(), *(g for _ in range(2) for g in next(stream) if g is not None)]
+    return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
+
+
+# Whoever changes one of these has changed what a name stands for: raise the case's version.
+HASHES = {
+    "alpha=0.1,beta=0.9,decay=0.1,cosine": "65a19269781e6a70",
+    "corner,no-eps": "2d96a8c87e3e1834",
+    "gradients,heavy-tailed": "e7ae916c8e2a84b7",
+    "gradients,flipping": "4bdf4b882ab14b7e",
+    "gradients,wide": "3dc9e7a38223d909",
+    "gradients,sparse": "e0d0ffc98a2ac913",
+    "gaps,fast": "7286a6362cbb1eae",
+    "precision,accurate": "9a42ca7baaa36f23",
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), HASHES.items())
+def test_values_stay_what_they_are(name, expected):
+    assert some_values(CASES[name]) == expected
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"version": 2}, {"name": "another"}])
+def test_name_version_and_seed_make_the_values(change):
+    case = CASES["corner,no-eps"]
+    assert some_values(replace(case, **change)) != some_values(case)
+
+
+def test_another_process_makes_the_same_values():
+    case = CASES["alpha=0.1,beta=0.9,decay=0.1,cosine"]
+    code = (
+        "import sys\n"
+        "from innaprop_conformance.cases import Case, flat\n"
+        "case = Case.from_json(sys.argv[1])\n"
+        "print(flat(case.parameters()).sum().hex(), flat(next(case.stream())).sum().hex())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, case.to_json()], check=True, capture_output=True, text=True
+    )
+    ours = flat(case.parameters()).sum().hex(), flat(next(case.stream())).sum().hex()
+    assert tuple(done.stdout.split()) == ours
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES.values() if c.steps < 1000 and not c.judged], ids=lambda c: c.name
+)
+def test_every_dtype_of_a_case_holds_its_values(case):
+    stream = [flat([g for g in gradients if g is not None]) for gradients in case.stream()]
+    for values in (flat(case.parameters()), np.concatenate(stream)):
+        assert np.isfinite(values).all()
+        for dtype in {"bfloat16", *case.dtypes}:
+            np.testing.assert_array_equal(values, rounded(values, dtype))
+
+
+@pytest.mark.parametrize("case", PRESETS, ids=lambda c: c.name)
+def test_the_gradients_of_the_presets_span_twelve_decades(case):
+    gradients = np.array([flat(g) for g in case.stream()])
     assert 0.05 < (gradients == 0).mean() < 0.15
     magnitudes = np.abs(gradients).mean(axis=0)
     assert magnitudes.min() < 1e-6
@@ -30,16 +153,53 @@ def test_values_are_bfloat16_and_gradients_span_twelve_decades(case):
     assert gradients.shape == (case.steps, sum(p.size for p in case.parameters()))
 
 
-def test_another_process_makes_the_same_values():
-    case = next(iter(CASES.values()))
-    code = (
-        "from innaprop_conformance.cases import CASES, flat\n"
-        f"case = CASES[{case.name!r}]\n"
-        "print(flat(case.parameters()).sum().hex(), flat(next(case.gradients())).sum().hex())\n"
+def test_no_squared_gradient_leaves_float32_where_float32_is_asked():
+    for case in CASES.values():
+        if "float32" in case.dtypes and case.steps < 1000 and not case.judged:
+            largest = max(np.abs(flat(filter_none(g))).max(initial=0) for g in case.stream())
+            assert largest**2 < 1e38, case.name
+
+
+def filter_none(arrays):
+    return [a for a in arrays if a is not None]
+
+
+def kinds(kind, steps=200):
+    rng = np.random.default_rng(0)
+    return np.array([flat(g) for g in Gradients(kind, -2, 2).stream(rng, ((50,),), steps)])
+
+
+def test_kinds_of_gradients():
+    assert (kinds("nonzero") != 0).all()
+    assert 0.93 < (kinds("sparse") == 0).mean() < 0.97
+    assert (kinds("zero") == 0).all()
+    flipping = kinds("flipping")
+    assert (np.sign(flipping[1:]) == -np.sign(flipping[:-1])).mean() > 0.99
+    heavy = np.abs(kinds("heavy"))
+    assert heavy.max() > 100 * np.median(heavy)
+    wide = np.abs(kinds("wide"))
+    assert wide.min(axis=0).max() < 1e-1
+    assert wide.max(axis=0).min() > 1e1
+
+
+def test_gaps_are_where_they_are_said_to_be():
+    case = Case(
+        "gaps",
+        "missing gradients",
+        (Group(Hyperparameters(), ((2,), (3,))),),
+        5,
+        gaps=(Gap(0, 1, 3), Gap(1, 0, 1)),
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    ours = flat(case.parameters()).sum().hex(), flat(next(case.gradients())).sum().hex()
-    assert tuple(done.stdout.split()) == ours
+    missing = [[g is None for g in gradients] for gradients in case.stream()]
+    assert missing == [
+        [False, True],
+        [True, False],
+        [True, False],
+        [False, False],
+        [False, False],
+    ]
+    for other in FAMILIES["missing gradients"].values():
+        assert all(any(g is not None for g in gradients) for gradients in other.stream())
 
 
 def test_cosine_warms_up_to_its_peak_and_comes_down_near_zero():
@@ -55,3 +215,38 @@ def test_steps_divides_by_ten_after_each_third():
     assert [schedule(updates) for updates in (0, 99, 100, 199, 200, 299)] == pytest.approx(
         [3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5]
     )
+
+
+def test_the_other_schedules():
+    linear = Schedule("linear", 2.0, 100, 1.0)
+    assert [linear(updates) for updates in (0, 50, 100)] == [2.0, 1.5, 1.0]
+    restarts = Schedule("restarts", 1.0, 100)
+    assert [restarts(updates) for updates in (0, 25, 50, 75)] == [1.0] * 4
+    assert restarts(24) < 0.01
+    pause = Schedule("pause", 1.0, 100)
+    assert [pause(updates) for updates in (24, 25, 49, 50)] == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_what_is_no_schedule_is_refused():
+    with pytest.raises(ValueError, match="kind must be one of constant, linear"):
+        Schedule("sine", 1.0, 10)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        Schedule("linear", 1.0, 0)
+    with pytest.raises(ValueError, match="alpha must have a schedule of kind constant or linear"):
+        Group(Hyperparameters(), ((),), alpha=Schedule("steps", 1.0, 10))
+    with pytest.raises(ValueError, match="kind must be one of normal"):
+        Gradients("loud")
+
+
+def test_subsets_reach_every_family():
+    assert {case.family for case in few().values()} == set(FAMILIES) - {"long runs"}
+    assert {case.family for case in some().values()} == set(FAMILIES)
+    assert few().keys() < some().keys() < CASES.keys()
+
+
+def test_selecting_families_and_a_seed():
+    chosen = select(("groups", "long runs"), seed=3)
+    assert chosen.keys() == FAMILIES["groups"].keys() | FAMILIES["long runs"].keys()
+    assert {case.seed for case in chosen.values()} == {3}
+    with pytest.raises(ValueError, match="'group' is not one of presets"):
+        select(("group",))

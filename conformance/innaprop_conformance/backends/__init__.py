@@ -69,11 +69,27 @@ class Backend(ABC):
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it cannot follow a case in a dtype, or nothing if it can."""
+        """Return why it does not follow a case in a dtype, or nothing if it does."""
         if dtype not in case.dtypes:
             return f"not in {dtype}"
-        missing = sorted(case.features - cls.features)
-        return f"without {', '.join(missing)}" if missing else ""
+        if missing := sorted(case.features - cls.features):
+            return f"without {', '.join(missing)}"
+        return "" if case.name in cls.cases() else "takes too long"
+
+    @classmethod
+    def asked(cls, cases: Mapping[str, Case], dtype: str) -> dict[str, Case]:
+        """Return which of some cases it follows in a dtype."""
+        return {name: case for name, case in cases.items() if not cls.lacks(case, dtype)}
+
+    @classmethod
+    def not_applicable(cls, cases: Mapping[str, Case], dtype: str) -> dict[str, str]:
+        """Return the families of which it follows none of some cases in a dtype, and why."""
+        followed = {case.family for case in cls.asked(cases, dtype).values()}
+        reasons: dict[str, dict[str, None]] = {}
+        for case in cases.values():
+            if case.family not in followed:
+                reasons.setdefault(case.family, {})[cls.lacks(case, dtype)] = None
+        return {family: "; ".join(why) for family, why in reasons.items()}
 
     @classmethod
     def missing(cls) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompiler
-from innaprop_conformance.cases import Array, Case, few
+from innaprop_conformance.cases import Array, Case, few, some
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -20,6 +20,11 @@ class _KerasBackend(SteppingBackend):
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     stored_as: ClassVar[str | None] = None
     """Dtype of the variables, if it is not the one that is asked for."""
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return some: every case is traced or compiled anew, or every update takes long."""
+        return some()
 
     def begin(self, case: Case, dtype: str) -> None:
         import keras
@@ -71,6 +76,7 @@ class _KerasBackend(SteppingBackend):
 class _BFloat16(_KerasBackend):
     """Variables in bfloat16: together with their residuals they are to be float32's trajectory."""
 
+    features = _KerasBackend.features - {"long runs"}
     dtypes = ("float32",)
     optimizers = ()
     stored_as = "bfloat16"
@@ -95,6 +101,8 @@ class _BFloat16(_KerasBackend):
 class _Eager(_KerasBackend):
     """Operation by operation, where the framework would compile."""
 
+    mode = "eager"
+    features = _KerasBackend.features - {"long runs"}
     optimizers = ()
 
     @classmethod
@@ -109,6 +117,7 @@ class _Eager(_KerasBackend):
 class KerasOnTensorFlow(_KerasBackend):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function``."""
 
+    mode = "compiled"
     distributions = ("keras", "tensorflow")
     modules = ("keras", "tensorflow")
     environment = MappingProxyType({"KERAS_BACKEND": "tensorflow"})
@@ -121,6 +130,7 @@ class KerasOnTensorFlow(_KerasBackend):
 class KerasOnTensorFlowXLA(KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
+    features = _KerasBackend.features - {"long runs"}
     optimizers = ()
 
     @classmethod
@@ -145,6 +155,7 @@ class KerasOnTensorFlowInBFloat16(_BFloat16, KerasOnTensorFlow):
 class KerasOnJAX(_KerasBackend):
     """``innaprop.keras.INNAprop`` on JAX, through ``stateless_apply`` under ``jax.jit``."""
 
+    mode = "compiled"
     distributions = ("keras", "jax")
     modules = ("keras", "jax")
     environment = MappingProxyType({"KERAS_BACKEND": "jax"})
@@ -189,6 +200,9 @@ class KerasOnTorch(_KerasBackend):
 class KerasOnTorchCompiled(WithCompiler, KerasOnTorch):
     """``innaprop.keras.INNAprop`` on PyTorch, inside ``torch.compile``."""
 
+    mode = "compiled"
+    # A step without one of its gradients is compiled anew.
+    features = _KerasBackend.features - {"long runs", "missing gradients"}
     compilers = ("c++", "g++", "clang++")
     dtypes = ("float32",)
     optimizers = ()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.backends import EVERYTHING, SteppingBackend
-from innaprop_conformance.cases import Array, Case, Group, few
+from innaprop_conformance.cases import Array, Case, Group, few, some
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -22,6 +22,11 @@ class OptaxBackend(SteppingBackend):
     mode = "compiled"
     features = EVERYTHING - {"missing gradients"}
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return some: every case is compiled anew."""
+        return some()
 
     def begin(self, case: Case, dtype: str) -> None:
         import jax

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.backends import SteppingBackend
-from innaprop_conformance.cases import Array, Case, Group, Schedule, few
+from innaprop_conformance.cases import Array, Case, Group, Schedule, few, some
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -47,6 +47,11 @@ class TensorFlowBackend(SteppingBackend):
     eager: ClassVar[bool] = False
     stored_as: ClassVar[str | None] = None
     """Dtype of the variables, where it is not the one that is judged."""
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return some: every case is traced anew."""
+        return some()
 
     def begin(self, case: Case, dtype: str) -> None:
         import tensorflow as tf

@@ -33,7 +33,7 @@ class TorchBackend(SteppingBackend):
     distributions = ("torch",)
     modules = ("torch",)
     features = EVERYTHING
-    dtypes = ("float32", "float64", "bfloat16", "float16")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "bfloat16", "float16")
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     options: ClassVar[Mapping[str, bool]] = MappingProxyType({"foreach": False})
     device: ClassVar[str] = "cpu"

@@ -7,7 +7,7 @@
 """
 
 from innaprop_conformance.cases.case import Case, Gap, Group, flat
-from innaprop_conformance.cases.families import CASES, FAMILIES, few
+from innaprop_conformance.cases.families import CASES, FAMILIES, few, select, some
 from innaprop_conformance.cases.schedules import Schedule
 from innaprop_conformance.cases.values import Array, Gradients
 
@@ -22,4 +22,6 @@ __all__ = [
     "Schedule",
     "few",
     "flat",
+    "select",
+    "some",
 ]

@@ -1,7 +1,8 @@
 """All cases, by family and by name."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from innaprop_conformance.cases.case import Case, Gap, Group
 from innaprop_conformance.cases.schedules import Schedule
@@ -124,7 +125,9 @@ def _long_runs() -> Iterator[Case]:
     steps = 10_000
     for name, h in _PRESETS.items():
         group = Group(h, ((3, 2),), Schedule("cosine", h.gamma, steps))
-        yield Case(f"long,{name}", "long runs", (group,), steps)
+        # One of them in float32 alone, for those to which each takes long.
+        dtypes = ("float32",) if h is _FAST else ("float32", "float64")
+        yield Case(f"long,{name}", "long runs", (group,), steps, dtypes=dtypes)
 
 
 def _gaps() -> Iterator[Case]:
@@ -186,14 +189,35 @@ CASES: dict[str, Case] = {
 """Every case by name."""
 
 
+def select(families: Collection[str] = (), seed: int = 0) -> dict[str, Case]:
+    """Return the cases of some families, with values of another seed.
+
+    Args:
+        families: Names of families. Default: all of them.
+        seed: As in ``Case``. Default 0.
+
+    Raises:
+        ValueError: A family is not known.
+    """
+    for family in families:
+        if family not in FAMILIES:
+            raise ValueError(f"{family!r} is not one of {', '.join(FAMILIES)}")
+    return {
+        name: replace(case, seed=seed)
+        for name, case in CASES.items()
+        if not families or case.family in families
+    }
+
+
 def few() -> dict[str, Case]:
-    """Return some cases that reach every family, for backends that every case costs seconds."""
+    """Return cases that reach every family but the long runs, as few as can be.
+
+    For backends that every case or every update costs a second or more.
+    """
     chosen = (
-        "alpha=0.1,beta=0.9,decay=0.1,cosine",
         "alpha=2,beta=2,decay=0.1,cosine",
         "corner,no-damping",
         "schedule,alpha+beta",
-        "schedule,pause,accurate",
         "gradients,wide",
         "shapes,primes",
         "gaps,fast",
@@ -202,3 +226,27 @@ def few() -> dict[str, Case]:
         "precision,accurate",
     )
     return {name: CASES[name] for name in chosen}
+
+
+def some() -> dict[str, Case]:
+    """Return a third of the cases, for backends that compile every case anew."""
+    chosen = {
+        "alpha=0.1,beta=0.9,decay=0.1,gamma=1e-5,constant",
+        "alpha=0.1,beta=0.9,decay=0.1,cosine",
+        "alpha=2,beta=2,sigma=0,eps=0.01,constant",
+        "alpha=2,beta=2,decay=0.1,steps",
+        "alpha=1,beta=1,decay=0,steps",
+        "corner,beta-above-gamma",
+        "corner,no-eps",
+        "corner,long-memory",
+        "schedule,restarts,fast",
+        "schedule,pause,accurate",
+        "gradients,sparse",
+        "gradients,flipping",
+        "gradients,wider",
+        "gradients,subnormal",
+        "shapes,empty-among-others",
+        "shapes,million",
+        "long,fast",
+    }
+    return {name: case for name, case in CASES.items() if name in chosen or name in few()}

@@ -56,21 +56,23 @@ class Gradients:
     def _next(self, rng: np.random.Generator, scale: Array, drift: Array, updates: int) -> Array:
         noisy = drift + rng.normal(size=drift.shape)
         chance = rng.random(size=drift.shape)
+        value: Array
         match self.kind:
             case "normal":
-                return scale * noisy * (chance > 0.1)
+                value = scale * noisy * (chance > 0.1)
             case "nonzero":
-                return scale * np.where(np.abs(noisy) < 1e-3, 1e-3, noisy)
+                value = scale * np.where(np.abs(noisy) < 1e-3, 1e-3, noisy)
             case "sparse":
-                return scale * noisy * (chance > 0.95)
+                value = scale * noisy * (chance > 0.95)
             case "flipping":
-                return scale * ((-1) ** updates * (1 + 0.2 * (noisy - drift)))
+                value = scale * ((-1) ** updates * (1 + 0.2 * (noisy - drift)))
             case "heavy":
-                return scale * np.clip(rng.standard_cauchy(size=drift.shape), -1e6, 1e6)
+                value = scale * np.clip(rng.standard_cauchy(size=drift.shape), -1e6, 1e6)
             case "wide":
-                return np.sign(chance - 0.5) * self._magnitudes(rng, drift.shape)
+                value = np.sign(chance - 0.5) * self._magnitudes(rng, drift.shape)
             case _:
-                return np.zeros_like(drift)
+                value = np.zeros_like(drift)
+        return value
 
 
 def rounded(values: NDArray[np.float64] | float, dtype: str) -> Array:

@@ -1,0 +1,220 @@
+"""What rounding may do to the parameters of one chunk: docs/tolerance.md has the derivation."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innaprop_conformance.cases import Array
+from innaprop_conformance.cases.values import rounded
+from innaprop_conformance.walk import Chunk, Update
+from innaprop_core import momentum
+from innaprop_core.momentum import Coefficients
+
+_FORMATS = {
+    "float64": (53, -1022),
+    "float32": (24, -126),
+    "bfloat16": (8, -126),
+    "float16": (11, -14),
+}
+"""Bits of the significand and exponent of the smallest normal number."""
+
+# Relative errors that a careful implementation commits at most, in units of the roundoff. Each
+# counts what the scalars are off by, the products with them, and the sums they go into.
+_OF_MOVE = 8.0
+_OF_DIRECTION = 10.0
+_OF_MOMENTUM = 3.0
+_OF_AVERAGE = 3.0
+
+
+class Standing(NamedTuple):
+    """Errors of theta that there may be after an update, of shape (elements,) each."""
+
+    floor: Array
+    """The error of a run that is exact but for storing theta."""
+    storage: Array
+    """The largest error that storing theta can make."""
+    arithmetic: Array
+    """The largest error that everything else can make."""
+    variance: Array
+    """The variance of the error, if the roundings of theta are independent."""
+
+
+class Bounds:
+    """Bounds of a chunk's errors, update by update.
+
+    Args:
+        chunk: What is updated.
+        dtype: What theta is stored in; state and arithmetic are float64 for float64 and float32
+            for all others.
+        steps: Number of updates of the run.
+    """
+
+    def __init__(self, chunk: Chunk, dtype: str, steps: int) -> None:
+        zero = np.zeros_like(chunk.start)
+        self._dtype = dtype
+        self._group = chunk.group
+        bits, smallest = _FORMATS["float64" if dtype == "float64" else "float32"]
+        self._unit, self._tiny = 2.0**-bits, 2.0**smallest
+        # Wider than what is judged, where the machine has it.
+        self._wide: Any = np.longdouble if dtype == "float64" else np.float64
+        state = zero.astype(self._wide)
+        self._exact = self._stored = (chunk.start.astype(self._wide), state, state)
+        self._of_v = zero
+        length = math.isqrt(steps)
+        self._arithmetic, self._storage = _Carried(zero, length), _Carried(zero, length)
+        self._variance = (zero, zero, zero)
+
+    def step(self, update: Update) -> None:
+        """Make one update of the exact run, of the stored one, and of the bounds."""
+        c = momentum.coefficients(update.k, **update.values)  # type: ignore[arg-type]
+        theta, m, v = map(_as_float64, self._exact)
+        g = update.gradient.astype(self._wide)
+        self._exact = momentum.step(*self._exact, g, c)
+        moved, *state = momentum.step(*self._stored, g, c)
+        self._stored = (self._store(moved), *state)
+        new_theta, new_m, new_v = map(_as_float64, self._exact)
+
+        self._of_v = self._second_moment(v, update.gradient, new_v, c)
+        direction, of_direction = self._direction(update.gradient, new_v, c)
+        in_theta, in_m = self._committed(
+            np.abs(theta), np.abs(m), np.abs(new_m), direction, update.values
+        )
+        in_theta = in_theta + c.impulse * of_direction
+        in_m = in_m + abs(c.drive) * of_direction
+        half = half_ulp(
+            np.abs(new_theta) + self._arithmetic.theta + self._storage.theta, self._dtype
+        )
+        # Some forms find the old theta from the new one, as that is stored.
+        pull = update.values["weight_decay"] / update.values["beta"]
+        viscous = 1 + update.values["alpha"] * update.values["beta"]
+        in_m = in_m + 2 * c.gamma * viscous * pull * half
+
+        matrix = np.array(
+            [
+                [1 - c.decay - c.gamma * c.decay_drive, -c.gamma],
+                [(1 - c.friction) * c.decay_drive, 1 - c.friction],
+            ]
+        )
+        self._arithmetic.step(matrix, in_theta, in_m)
+        self._storage.step(matrix, half, np.zeros_like(half))
+        self._variance = _spread(matrix, self._variance, half**2 / 3)
+
+    def standing(self) -> Standing:
+        """Return where the bounds stand."""
+        theta = self._exact[0]
+        floor = np.abs(_as_float64(np.subtract(self._stored[0], theta)))
+        # The truth itself is rounded to float64.
+        own = half_ulp(np.abs(_as_float64(theta)), "float64")
+        storage = self._storage.theta + own
+        return Standing(floor, storage, self._arithmetic.theta, self._variance[0])
+
+    def _store(self, theta: NDArray[np.floating]) -> NDArray[np.floating]:
+        stored = theta.astype(np.float64)
+        return (
+            stored.astype(self._wide) if self._dtype == "float64" else rounded(stored, self._dtype)
+        )
+
+    def _second_moment(self, v: Array, g: Array, new_v: Array, c: Coefficients) -> Array:
+        """Return how far v may be off, after the update."""
+        squared = g * g
+        step = min(c.averaging, c.memory) * np.abs(squared - v)
+        local = self._unit * (new_v + _OF_AVERAGE * step + c.averaging * squared)
+        off: Array = c.memory * self._of_v + local + 3 * self._tiny
+        return off
+
+    def _direction(self, g: Array, v: Array, c: Coefficients) -> tuple[Array, Array]:
+        """Return |u|, and how far u may be off."""
+        v, off = v / c.bias_correction, self._of_v / c.bias_correction
+        least = np.sqrt(np.maximum(v - off, 0))
+        of_root = off / (np.sqrt(v) + least + np.finfo(float).tiny)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            direction = np.where(g == 0, 0.0, np.abs(g) / (np.sqrt(v) + c.eps))
+            relative = of_root / (least + c.eps) + _OF_DIRECTION * self._unit
+            of_direction = np.where(g == 0, 0.0, direction * relative) + self._tiny
+        return direction, of_direction
+
+    def _committed(
+        self, theta: Array, m: Array, new_m: Array, u: Array, h: dict[str, float]
+    ) -> tuple[Array, Array]:
+        """Return what the arithmetic of one update adds to the errors of theta and m."""
+        alpha, beta, gamma, unit = h["alpha"], h["beta"], h["gamma"], self._unit
+        pull = h["weight_decay"] / beta * theta
+        mixed = m + gamma * abs(1 - alpha * beta) * pull
+        driven = (1 + alpha * beta) * (u + pull)
+        in_theta = _OF_MOVE * unit * gamma * (beta * pull + mixed + beta * u)
+        in_m = _OF_MOMENTUM * unit * (mixed + new_m)
+        in_m = in_m + _OF_MOVE * unit * gamma * (alpha * mixed + driven)
+        of_alpha, of_beta = self._of_schedule("alpha"), self._of_schedule("beta")
+        in_theta = in_theta + gamma * of_beta * u
+        in_m = in_m + gamma * (
+            of_alpha * mixed
+            + (alpha * of_beta + beta * of_alpha) * (u + pull)
+            + of_beta / beta * pull
+        )
+        return in_theta, in_m
+
+    def _of_schedule(self, name: str) -> float:
+        """Return how far a schedule may be off that is evaluated in the run's precision."""
+        schedule = getattr(self._group, name)
+        if schedule is None:
+            return 0.0
+        return float(_OF_MOVE * self._unit * max(abs(schedule.peak), abs(schedule.end)))
+
+
+class _Carried:
+    """Bounds of errors of theta and m that every update adds to and carries on.
+
+    Within a block of updates the recurrence is applied in absolute values. These grow where the
+    true one turns, as it does for weights that swing: so what a block has left is carried on by
+    the product of the matrices themselves.
+    """
+
+    def __init__(self, zero: Array, length: int) -> None:
+        self._length = length
+        self._made = 0
+        self._block = np.stack([zero, zero])
+        self._blocks = np.zeros((0, *self._block.shape))
+        self._products = np.zeros((0, 2, 2))
+        self.theta = zero
+
+    def step(self, matrix: Array, in_theta: Array, in_m: Array) -> None:
+        """Carry (theta, m) on by a matrix, and add to it."""
+        self._block = np.abs(matrix) @ self._block + np.stack([in_theta, in_m])
+        self._products = matrix @ self._products
+        carried = np.einsum("bi,bin->n", np.abs(self._products[:, 0]), self._blocks)
+        self.theta = self._block[0] + carried
+        self._made += 1
+        if self._made % self._length == 0:
+            self._blocks = np.concatenate([self._blocks, self._block[None]])
+            self._products = np.concatenate([self._products, np.eye(2)[None]])
+            self._block = np.zeros_like(self._block)
+
+
+_Covariance = tuple[Array, Array, Array]
+"""Of theta with itself, of theta with m, of m with itself."""
+
+
+def _spread(matrix: Array, covariance: _Covariance, added: Array) -> _Covariance:
+    """Return the covariance of (theta, m) times a matrix, with an independent error of theta."""
+    (a, b), (c, d) = matrix.tolist()
+    ee, ef, ff = covariance
+    return (
+        a * a * ee + 2 * a * b * ef + b * b * ff + added,
+        a * c * ee + (a * d + b * c) * ef + b * d * ff,
+        c * c * ee + 2 * c * d * ef + d * d * ff,
+    )
+
+
+def half_ulp(magnitude: Array, dtype: str) -> Array:
+    """Return half a unit in the last place of numbers >= 0 in a dtype."""
+    bits, smallest = _FORMATS[dtype]
+    _, exponent = np.frexp(magnitude)  # Of significands in [1/2, 1); of zero it is zero.
+    exponent = np.where(magnitude == 0, smallest, exponent)
+    half: Array = np.ldexp(0.5, np.maximum(exponent, smallest + 1) - bits)
+    return half
+
+
+def _as_float64(values: NDArray[Any]) -> Array:
+    return np.asarray(values, np.float64)

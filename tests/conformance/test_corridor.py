@@ -1,0 +1,159 @@
+"""The corridor bounds what is right, and is not so wide that a fault of 1e-5 fits in."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from innaprop_conformance.backends.numpy import NumPyBackend
+from innaprop_conformance.bounds import half_ulp
+from innaprop_conformance.cases import CASES, Case, flat, select
+from innaprop_conformance.judge import Verdict, judge
+from innaprop_conformance.truth import find_truth
+from innaprop_core import Hyperparameters
+
+
+def verdict(case: Case, dtype: str, backend: NumPyBackend | None = None) -> Verdict:
+    theta = (backend or NumPyBackend()).follow(case, dtype)
+    return judge(case.name, dtype, theta, find_truth(case))
+
+
+def follows(case: Case) -> bool:
+    return not NumPyBackend.lacks(case, "float64") or not NumPyBackend.lacks(case, "float32")
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if follows(case)])
+def test_the_core_stays_within(name):
+    # With values that no other test has.
+    case = select(seed=1)[name]
+    if case.steps > 100:
+        case = replace(case, steps=400 if case.steps > 1000 else 100)
+    truth = find_truth(case)
+    for dtype in NumPyBackend.dtypes:
+        if not NumPyBackend.lacks(case, dtype):
+            theta = NumPyBackend().follow(case, dtype)
+            assert judge(name, dtype, theta, truth).passed, dtype
+
+
+@pytest.mark.parametrize("name", ["alpha=0.1,beta=0.9,decay=0.1,cosine", "corner,no-damping"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_single_elements_come_near_their_bound(name, dtype):
+    assert 0.5 < verdict(CASES[name], dtype).bound <= 1
+
+
+class Off(NumPyBackend):
+    """A hyperparameter is off by a share of itself."""
+
+    def __init__(self, name: str, share: float) -> None:
+        self._name, self._share = name, share
+
+    def begin(self, case: Case, dtype: str) -> None:
+        h = case.group.hyperparameters
+        wrong = {self._name: getattr(h, self._name) * (1 + self._share)}
+        group = replace(case.group, hyperparameters=replace(h, **wrong))
+        super().begin(replace(case, groups=(group,)), dtype)
+
+    def step(self, gradients, gammas):
+        (gamma,) = gammas
+        super().step(gradients, [gamma * (1 + self._share) if self._name == "gamma" else gamma])
+
+
+@pytest.mark.parametrize("name", ["gamma", "beta"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_part_in_a_hundred_thousand_leaves_it_in_float32(name, sign):
+    case = CASES["alpha=0.5,beta=3,decay=0.1,cosine"]
+    found = verdict(case, "float32", Off(name, sign * 1e-5))
+    assert not found.passed
+    assert found.floors > 2
+
+
+@pytest.mark.parametrize("name", ["gamma", "alpha", "beta", "sigma", "weight_decay"])
+def test_one_part_in_a_million_million_leaves_it_in_float64(name):
+    case = CASES["corner,heavy-damping" if name == "sigma" else "alpha=2,beta=2,decay=0.1,cosine"]
+    assert not verdict(case, "float64", Off(name, 1e-12 if name != "sigma" else -1e-12)).passed
+
+
+class Late(NumPyBackend):
+    """Reads its schedule one update late."""
+
+    _before = None
+
+    def step(self, gradients, gammas):
+        super().step(gradients, self._before or gammas)
+        self._before = gammas
+
+
+@pytest.mark.parametrize(
+    "name", ["schedule,linear,fast", "schedule,restarts,accurate", "schedule,pause,fast"]
+)
+def test_a_schedule_that_is_read_late_leaves_it(name):
+    assert not verdict(CASES[name], "float32", Late()).passed
+
+
+class OneElement(NumPyBackend):
+    """One element of 127 is off, by 40 ulps: the others' norm would hide it."""
+
+    def parameters(self):
+        first, *rest = super().parameters()
+        first = first.copy()
+        first[3, 3] += 40 * np.spacing(np.float32(1e-2))
+        return [first, *rest]
+
+
+def test_one_element_among_many_leaves_its_bound():
+    found = verdict(CASES["alpha=0.1,beta=0.9,decay=0.1,cosine"], "float32", OneElement())
+    assert not found.passed
+    assert found.left_at == 1
+
+
+def test_storage_alone_makes_the_floor():
+    case = replace(CASES["precision,fast"], steps=40)
+    truth = find_truth(case)
+    largest = np.abs(truth.theta).max(axis=0)
+    for dtype, corridor in truth.corridors.items():
+        half = np.linalg.norm(half_ulp(largest, dtype))
+        assert 0.3 * half < corridor.floor[0] <= half
+        assert corridor.floor[-1] < 40 * half
+        assert (corridor.floor <= corridor.norm).all()
+    floors = [truth.corridors[d].floor[-1] for d in ("float64", "float32", "float16", "bfloat16")]
+    assert floors == sorted(floors)
+
+
+def test_bounds_of_a_run_that_turns_do_not_explode():
+    """Idle weights swing: absolute values of the recurrence would grow to the distance moved."""
+    case = CASES["corner,beta-above-gamma"]
+    truth = find_truth(case)
+    distance = np.linalg.norm(truth.theta - truth.start, axis=1).max()
+    assert truth.corridors["float32"].norm[-1] < 1e-4 * distance
+
+
+def test_presets_keep_their_narrow_corridor_in_float32():
+    case = CASES["alpha=2,beta=2,decay=0,cosine"]
+    truth = find_truth(case)
+    corridor = truth.corridors["float32"]
+    distance = np.maximum.accumulate(np.linalg.norm(truth.theta - truth.start, axis=1))
+    assert (corridor.norm <= 1.5 * corridor.floor + 1e-5 * distance).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "half"),
+    [
+        ("float32", 1.0, 2.0**-24),
+        ("float32", 0.999, 2.0**-25),
+        ("float32", 0.0, 2.0**-150),
+        ("float64", 1.0, 2.0**-53),
+        ("bfloat16", 1.0, 2.0**-8),
+        ("float16", 1.0, 2.0**-11),
+        ("float16", 1e-6, 2.0**-25),
+    ],
+)
+def test_half_an_ulp(dtype, value, half):
+    assert half_ulp(np.array([value]), dtype) == [half]
+
+
+def test_hyperparameters_of_a_gradient_of_zero_and_no_eps_are_in_no_case():
+    """u would be 0 / 0 there: what is true is not defined."""
+    for case in CASES.values():
+        if any(g.hyperparameters.eps == 0 for g in case.groups):
+            assert isinstance(case.group.hyperparameters, Hyperparameters)
+            assert all((flat(gradients) != 0).all() for gradients in case.stream())

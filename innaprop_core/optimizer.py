@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from innaprop_core import momentum
 from innaprop_core.hyperparameters import Hyperparameters, check_hyperparameters
@@ -100,6 +100,40 @@ class INNAprop:
         self._m = [m for _, m, _ in updated]
         self._v = [v for _, _, v in updated]
         return self.parameters
+
+    def set_state(self, *, k: int, m: Sequence[Any], v: Sequence[Any]) -> None:
+        """Go on from the state of another run.
+
+        Args:
+            k: Number of updates made, >= 0.
+            m: The momentum of every parameter: arrays of the parameters' shapes, of their
+                namespace or NumPy's. They are copied and cast to the parameters' dtypes.
+            v: Likewise the second moment.
+
+        Raises:
+            TypeError: k is not an integer.
+            ValueError: k is negative, or the arrays do not match the parameters in number or
+                shape. Nothing has changed then.
+        """
+        if isinstance(k, bool) or not isinstance(k, int):
+            raise TypeError(f"k must be an integer >= 0, got {k!r}")
+        if k < 0:
+            raise ValueError(f"k must be an integer >= 0, got {k}")
+        for name, arrays in (("m", m), ("v", v)):
+            shapes = [tuple(a.shape) for a in arrays]
+            if shapes != [tuple(p.shape) for p in self.parameters]:
+                raise ValueError(
+                    f"{name} must be arrays of the shapes "
+                    f"{[tuple(p.shape) for p in self.parameters]}, got {shapes}"
+                )
+        new_m, new_v = (
+            [
+                array_namespace(p).asarray(a, dtype=p.dtype, device=device(p), copy=True)
+                for a, p in zip(arrays, self.parameters, strict=True)
+            ]
+            for arrays in (m, v)
+        )
+        self.k, self._m, self._v = k, new_m, new_v
 
     @property
     def m(self) -> list[Any]:

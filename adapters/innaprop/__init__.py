@@ -10,14 +10,28 @@ framework, each loaded when it is first asked for:
 
 ``FAST_TRAINING`` and ``BEST_ACCURACY`` are the paper's two choices of (alpha, beta):
 ``INNAprop(params, **innaprop.FAST_TRAINING)``.
+
+``save_state`` and ``load_state`` move a run from one framework to another; ``read_state`` shows
+what a file holds.
 """
 
 import importlib
 from types import ModuleType
 
+from innaprop.portable import load_state, read_state, save_state
 from innaprop_core import BEST_ACCURACY, FAST_TRAINING
 
-__all__ = ["BEST_ACCURACY", "FAST_TRAINING", "keras", "optax", "tensorflow", "torch"]
+__all__ = [
+    "BEST_ACCURACY",
+    "FAST_TRAINING",
+    "keras",
+    "load_state",
+    "optax",
+    "read_state",
+    "save_state",
+    "tensorflow",
+    "torch",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,33 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from innaprop_conformance import tables
+from innaprop_conformance import exchange, tables
 from innaprop_conformance.backends import Backend, load_backends
 from innaprop_conformance.cases import CASES, FAMILIES, Case, select
+from innaprop_conformance.handoff.command import handoff
 from innaprop_conformance.junit import write_junit
 from innaprop_conformance.report import write_report
-from innaprop_conformance.results import Results, Subject, read_results, write_results
-from innaprop_conformance.runner import find_truths, progress_bars, run_cases, run_training
+from innaprop_conformance.results import (
+    Results,
+    Subject,
+    by_family,
+    read_results,
+    write_results,
+)
+from innaprop_conformance.runner import (
+    compute_truths,
+    find_truths,
+    progress_bars,
+    run_cases,
+    run_training,
+)
 from innaprop_conformance.training.numpy import train as train_in_numpy
 from innaprop_conformance.training.task import Task
+from innaprop_conformance.truth import Truth
 
 
 class _NewFile(click.Path):
@@ -46,33 +61,42 @@ _report_option = click.option(
 )
 
 
+_jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes at a time. Default: as many as there are cores.",
+)
+_json_option = click.option("--json", type=_path, help="Write the results to this file as JSON.")
+_junit_option = click.option(
+    "--junit", type=_path, help="Write the verdicts to this file as JUnit XML."
+)
+_seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Another one makes other values for all cases.",
+)
+_family_option = click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="NAME",
+    help="Only this family of cases; may be given more than once. Default: every one.",
+)
+
+
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command that runs backends."""
     for option in (
-        click.option(
-            "--jobs",
-            type=click.IntRange(min=1),
-            help="Backends that run at a time. Default: as many as there are cores.",
-        ),
-        click.option("--junit", type=_path, help="Write the verdicts to this file as JUnit XML."),
-        click.option("--json", type=_path, help="Write the results to this file as JSON."),
+        _jobs_option,
+        _junit_option,
+        _json_option,
         click.option(
             "--require", is_flag=True, help="Take a backend that cannot run here for a failure."
         ),
-        click.option(
-            "--seed",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Another one makes other values for all cases.",
-        ),
-        click.option(
-            "--family",
-            "families",
-            multiple=True,
-            metavar="NAME",
-            help="Only this family of cases; may be given more than once. Default: every one.",
-        ),
+        _seed_option,
+        _family_option,
         click.option(
             "--backend",
             "names",
@@ -89,6 +113,9 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.version_option(package_name="innaprop")
 def main() -> None:
     """Hold implementations of INNAprop to the exact algorithm."""
+
+
+main.add_command(handoff)
 
 
 @main.command("list")
@@ -175,6 +202,70 @@ def report(file: Path, output: Path) -> None:
     _finish(console, results, output)
 
 
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@_jobs_option
+@_seed_option
+@_family_option
+def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None) -> None:
+    """Write the cases to DIR, for an implementation in another language to follow."""
+    console = Console()
+    cases = _selected(families, seed)
+    if folder.exists() and any(folder.iterdir()):
+        raise click.BadParameter(f"{folder} must be new or empty", param_hint="DIR")
+    with progress_bars(console) as progress:
+        truths = _truths_by_name(cases, progress, jobs)
+        bar = progress.add_task("files", total=len(cases))
+        exchange.export(folder, cases, truths, lambda: progress.advance(bar))
+    console.print(f"{len(cases)} cases in {folder}; README.md there says how to follow them")
+
+
+@main.command()
+@click.argument(
+    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--name", help="What to call the implementation. Default: the name of DIR.")
+@_jobs_option
+@_junit_option
+@_json_option
+@click.option("--require", is_flag=True, help="Take a case without output for a failure.")
+@click.option("--output", type=_path, help="Write the HTML report to this file.")
+def check(
+    folder: Path,
+    name: str | None,
+    require: bool,
+    output: Path | None,
+    jobs: int | None,
+    **options: Any,
+) -> None:
+    """Judge the outputs that an implementation has put into DIR, which export has written.
+
+    Exits with 0 only if there are some and all of them agree.
+    """
+    console = Console()
+    try:
+        cases = exchange.read_cases(folder)
+        given = {case: cases[case] for case, _ in exchange.outputs(folder, cases)}
+        with progress_bars(console) as progress:
+            truths = _truths_by_name(given, progress, jobs)
+        name = name or folder.resolve().name
+        results = exchange.check_all(folder, name, cases, truths, require)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="DIR") from error
+    _show_conformance(console, results)
+    lacking = len(cases) - len(given)
+    if lacking:
+        console.print(f"{lacking} of {len(cases)} cases are without output", highlight=False)
+    _finish(console, results, output, **options)
+
+
+def _truths_by_name(
+    cases: Mapping[str, Case], progress: Progress, jobs: int | None
+) -> dict[str, Truth]:
+    keys = {(name, "parameter"): case for name, case in cases.items()}
+    return {name: truth for (name, _), truth in compute_truths(keys, progress, jobs).items()}
+
+
 def _chosen(names: tuple[str, ...]) -> dict[str, type[Backend]]:
     backends = load_backends()
     for name in names:
@@ -204,11 +295,8 @@ def _follow(
     with progress_bars(console) as progress:
         truths = find_truths(installed, cases, progress, jobs)
         conformance = run_cases(backends, cases, truths, progress, jobs)
-    families: dict[str, list[str]] = {}
-    for case in cases.values():
-        families.setdefault(case.family, []).append(case.name)
     subjects = [Subject.of(*item) for item in backends.items()]
-    results = Results(subjects, conformance, families=families, seed=seed)
+    results = Results(subjects, conformance, families=by_family(cases), seed=seed)
     _show_conformance(console, results)
     return results
 

@@ -19,6 +19,7 @@ from typing import Any
 import jsonschema
 
 from innaprop_conformance.backends import Backend
+from innaprop_conformance.cases import Case
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict
 from innaprop_conformance.training.task import Training
@@ -110,6 +111,14 @@ class Results:
         for subject in self.backends:
             every |= subject.versions
         return every
+
+
+def by_family(cases: Mapping[str, Case]) -> dict[str, list[str]]:
+    """Return the names of cases, by family."""
+    families: dict[str, list[str]] = {}
+    for case in cases.values():
+        families.setdefault(case.family, []).append(case.name)
+    return families
 
 
 def write_results(path: Path, results: Results) -> None:

@@ -61,6 +61,19 @@ def find_truths(
         for dtype in backend.dtypes
         for case in backend.asked(cases, dtype).values()
     }
+    return compute_truths(keys, progress, processes)
+
+
+def compute_truths(
+    keys: Mapping[tuple[str, str], Case], progress: Progress, processes: int | None = None
+) -> Truths:
+    """Compute ground truths.
+
+    Args:
+        keys: Cases, by their name and what is counted in them (see ``find_truth``).
+        progress: Where a bar is shown.
+        processes: How many compute. Default None, as many as there are cores.
+    """
     # The long ones first, or one process would be waited for.
     ordered = sorted(keys, key=lambda key: -keys[key].steps)
     bar = progress.add_task("ground truth", total=len(keys))

@@ -39,6 +39,8 @@ def test_every_page_is_there(site):
         ("optax", "innaprop.optax.innaprop"),
         ("optax", "innaprop.optax.INNApropState.momentum"),
         ("optax", "innaprop.optax.psi"),
+        ("state", "innaprop.save_state"),
+        ("state", "innaprop.portable.ParameterState"),
         ("core", "innaprop_core.INNAprop.step"),
         ("core", "innaprop_core.algorithm.step"),
         ("core", "innaprop_core.momentum.step"),

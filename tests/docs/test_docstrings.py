@@ -17,6 +17,8 @@ MODULES = [
     "innaprop.keras.optimizer",
     "innaprop.tensorflow.optimizer",
     "innaprop.optax.transformation",
+    "innaprop.portable.api",
+    "innaprop.portable.snapshot",
     "innaprop_conformance.backends",
     "innaprop_conformance.cases",
     "innaprop_conformance.judge",

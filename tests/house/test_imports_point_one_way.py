@@ -11,8 +11,14 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
-SHARED = {"foreach": {"torch"}}
-"""What adapters share, and the framework that it is for."""
+SHARED: dict[str, set[str]] = {
+    "foreach": {"torch"},
+    "portable": set(),
+    "variables": {"tensorflow"},
+}
+"""What adapters share, and the framework that it is for, if it is for one."""
+FORMATS = {"portable": {"safetensors"}}
+"""What shared modules read and write files with."""
 
 
 def imports(path: Path) -> set[str]:
@@ -55,7 +61,7 @@ def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
     own = {path.stem, adapter} & FRAMEWORKS | SHARED.get(adapter, set())
     brought = set().union(*(BRINGS.get(name, ()) for name in own))
     modules = imports(path) - {"innaprop", "numpy"}
-    assert modules <= {"innaprop_core"} | own | brought
+    assert modules <= {"innaprop_core"} | own | brought | FORMATS.get(adapter, set())
     shared = {name for name, needs in SHARED.items() if needs <= own}
     assert from_innaprop(path) <= {adapter} | shared
 

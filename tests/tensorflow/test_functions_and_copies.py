@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from innaprop.tensorflow import INNAprop
-from innaprop.tensorflow.update import _in_xla
+from innaprop.variables import _in_xla
 
 MODES = ["eager", "function", "xla"]
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from innaprop.tensorflow import INNAprop
-from innaprop.tensorflow.residual import join, split
+from innaprop.variables import join, split
 from innaprop_core import Hyperparameters, trajectory
 
 MODES = ["eager", "function", "xla"]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from innaprop.torch import INNAprop
 
@@ -232,3 +233,30 @@ def test_parameters_that_do_not_fit_the_cache_together(implementation):
         # The first step is gamma beta long.
         expected = before - 1e-2 * 0.9
         torch.testing.assert_close(p.detach().double(), expected, rtol=1e-6, atol=1e-6)
+
+
+class Reads(TorchDispatchMode):
+    """Keeps the tensors that a number is read off, for which a GPU's host would wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.of = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.of.append(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("beta", [0.9, lambda k: 0.9 + 0 * k])
+def test_capturable_reads_nothing_off_the_device(foreach, beta):
+    p = torch.nn.Parameter(torch.ones(3))
+    rate = torch.tensor(1e-2)
+    optimizer = INNAprop([p], lr=rate, beta=beta, capturable=True, foreach=foreach)
+    p.grad = torch.ones(3)
+    with Reads() as reads:
+        optimizer.step()
+        optimizer.step()
+    # The learning rate is checked, where it is not on a GPU.
+    assert all(tensor is rate for tensor in reads.of)

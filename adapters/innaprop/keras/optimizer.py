@@ -1,6 +1,5 @@
 """The optimizer: its options, its state, and one update."""
 
-import functools
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -287,6 +286,22 @@ class INNAprop(keras.optimizers.Optimizer):
                 c = options.coefficients_in(rows[0][2].dtype, self, decay, learning_rate)
             lists.update(rows, c)
 
+    def _distributed_tf_update_step(
+        self, distribution: Any, grads_and_vars: Any, learning_rate: Any
+    ) -> None:
+        """Make one update on TensorFlow: Keras calls this across the replicas."""
+        from innaprop.keras.tensorflow import update_variables
+
+        rows = []
+        for gradient, variable in grads_and_vars:
+            i = self._get_variable_index(variable)
+            m, v, residual = (
+                None if slot is None else slot.value
+                for slot in (self._momentums[i], self._second_moments[i], self._residuals[i])
+            )
+            rows.append((variable, m, v, residual, gradient, self._decay(i)))
+        update_variables(self, distribution, rows, learning_rate)
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Make one update of one variable; Keras calls this.
 
@@ -303,10 +318,8 @@ class INNAprop(keras.optimizers.Optimizer):
         theta = _value(variable)
         if residual is not None:
             theta = join(theta, _value(residual))
-        step: Callable[..., Any] = momentum.step
-        if update.can_go_back(self.alpha, self.beta, decay):
-            shares_u = keras.backend.backend() == "tensorflow"
-            step = functools.partial(update.step, shares_u=shares_u)
+        goes_back = update.can_go_back(self.alpha, self.beta, decay)
+        step = update.step if goes_back else momentum.step
         theta, new_m, new_v = step(
             ops.cast(theta, m.dtype),
             _value(m),

@@ -102,6 +102,21 @@ def check_numbers(optimizer: Any) -> None:
     _check({k: v for k, v in given.items() if not (k in SCHEDULABLE and callable(v))})
 
 
+def dampings(optimizer: Any, scalar: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return alpha and beta of this update by name, checked as far as they are numbers.
+
+    Args:
+        optimizer: Whose they are.
+        scalar: What makes of a tensor the scalar to compute with.
+    """
+    given: dict[str, Any] = {}
+    for name in SCHEDULABLE:
+        value = at(getattr(optimizer, name), optimizer.iterations)
+        given[name] = value if isinstance(value, Real) else scalar(value)
+    _check({name: value for name, value in given.items() if isinstance(value, Real)})
+    return given
+
+
 def coefficients_in(
     dtype: Any, optimizer: Any, weight_decay: float, learning_rate: Any
 ) -> Coefficients:
@@ -129,15 +144,10 @@ def _coefficients(
     scalar: Callable[[Any], Any],
     expm1: Callable[[Any], Any],
 ) -> Coefficients:
-    dampings: dict[str, Any] = {}
-    for name in SCHEDULABLE:
-        value = at(getattr(optimizer, name), optimizer.iterations)
-        dampings[name] = value if isinstance(value, Real) else scalar(value)
-    _check({name: value for name, value in dampings.items() if isinstance(value, Real)})
     return momentum.coefficients(
         scalar(optimizer.iterations + 1),
         gamma=scalar(learning_rate),
-        **dampings,
+        **dampings(optimizer, scalar),
         sigma=optimizer.sigma,
         eps=optimizer.epsilon,
         weight_decay=weight_decay,

@@ -30,14 +30,11 @@ def step(
     g: Any,
     c: Coefficients,
     sqrt: Callable[[Any], Any],
-    *,
-    shares_u: bool,
 ) -> tuple[Any, Any, Any]:
     """Make one update: the arguments and results of ``innaprop_core.momentum.step``.
 
-    With ``shares_u``, u is written to memory once and read twice, which is best where every
-    operation has a loop of its own. Without, u stands in two forms that a compiler does not take
-    for one, so that each output's loop computes it and no array is made for it.
+    u stands in two forms that a compiler does not take for one, so that each output's loop computes
+    it and no array is made for it.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -49,9 +46,6 @@ def step(
     u = g / (sqrt(v) + c.eps * root)  # The u of the core is root times this one.
     theta = theta - (taken * theta + c.gamma * m + c.impulse * root * u)
     drive = c.drive + back * c.impulse
-    if shares_u:
-        drive = drive * root
-    else:
-        u = g / (sqrt(v / c.bias_correction) + c.eps)
+    u = g / (sqrt(v / c.bias_correction) + c.eps)
     # The old theta is (theta + gamma m + impulse u) / (1 - taken), with the core's u.
     return theta, m + ((back * c.gamma - c.friction) * m + back * theta + drive * u), v

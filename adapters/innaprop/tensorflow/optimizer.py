@@ -6,10 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from innaprop.tensorflow import hyperparameters, update
+from innaprop.tensorflow import hyperparameters
 from innaprop.tensorflow.checks import check_variable, checked_pairs
 from innaprop.tensorflow.distribution import check_placement, on_each_replica, once
 from innaprop.tensorflow.state import Index, make_state
+from innaprop.variables import Fixed, find_scalars, read, update
 from innaprop_core import momentum
 
 __all__ = ["INNAprop"]
@@ -270,10 +271,10 @@ class INNAprop(tf.Module):
         dtype = _state_dtype(parameter)
         if parameter in self._index:
             i = self._index[parameter]
-            theta = update.read(parameter, self.residuals[i], dtype)
+            theta = read(parameter, self.residuals[i], dtype)
             m = tf.convert_to_tensor(self.momentums[i])
         else:
-            theta = update.read(parameter, None, dtype)
+            theta = read(parameter, None, dtype)
             m = tf.zeros_like(theta)
         alpha, beta = (
             tf.cast(hyperparameters.as_float64(value), dtype) for value in (self.alpha, self.beta)
@@ -289,14 +290,14 @@ class INNAprop(tf.Module):
         places = [self._index[variable] for variable in variables]
         for i in places:
             self.updates[i].assign_add(1)
-        fixed = update.Fixed(self.sigma, self.epsilon, self.weight_decay != 0)
+        fixed = Fixed(self.sigma, self.epsilon, self.weight_decay != 0)
         for dtype in {self.momentums[i].dtype for i in places}:
             of_dtype = [
                 (variable, i, gradient)
                 for variable, i, gradient in zip(variables, places, gradients, strict=True)
                 if self.momentums[i].dtype == dtype
             ]
-            scalars = update.scalars(
+            scalars = find_scalars(
                 [tf.convert_to_tensor(self.updates[i]) for _, i, _ in of_dtype],
                 dtype,
                 gamma=gamma,
@@ -308,7 +309,7 @@ class INNAprop(tf.Module):
             )
             for (variable, i, gradient), own in zip(of_dtype, scalars, strict=True):
                 on_each_replica(
-                    partial(update.update, s=own, fixed=fixed),
+                    partial(update, s=own, fixed=fixed),
                     variable,
                     self.momentums[i],
                     self.second_moments[i],

@@ -80,6 +80,10 @@ class Index:
         places = self._resolved()
         places[variable.ref()] = len(places)
 
+    def variables(self) -> list[Any]:
+        """Return the variables in the order of their places."""
+        return [ref.deref() for ref in self._resolved()]
+
     def __contains__(self, variable: Any) -> bool:
         return variable.ref() in self._resolved()
 

@@ -116,6 +116,7 @@ def fused(
                 remembers=c.averaging <= c.memory,
                 aligned=tables.aligned and tables.grads_aligned,
                 block=_BLOCK,
+                num_warps=8,
                 enable_fp_fusion=True,  # Said, since Triton warns where it is not.
             )
     # The kernel writes behind autograd's back.

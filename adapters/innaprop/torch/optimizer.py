@@ -319,7 +319,7 @@ class INNAprop(torch.optim.Optimizer):
             # The authors' state: only now is the parameter sure to be the one it belongs to.
             numbers = numbers_at(group, max(self._updates(p) - 1, 0))
             state["momentum_buffer"] = momentum.momentum_from_psi(
-                _wide(p, state), state.pop("psi"), **numbers
+                wide(p, state), state.pop("psi"), **numbers
             )
 
     def _updates(self, p: Tensor) -> int:
@@ -425,7 +425,7 @@ class INNAprop(torch.optim.Optimizer):
                 state: dict[str, Any] = self.state.get(parameter, {})
                 if "psi" in state:
                     return state["psi"].clone()  # type: ignore[no-any-return]
-                theta = _wide(parameter, state)
+                theta = wide(parameter, state)
                 m = state.get("momentum_buffer")
                 updates = int(state["step"].item()) if state else 0
                 psi: Tensor = momentum.psi_from_momentum(
@@ -445,7 +445,7 @@ def _precise(step: Tensor, p: Tensor) -> Tensor:
     return step.double() if p.dtype in (torch.float64, torch.complex128) else step
 
 
-def _wide(p: Tensor, state: dict[str, Any]) -> Tensor:
+def wide(p: Tensor, state: dict[str, Any]) -> Tensor:
     """Return the parameter in the dtype of its state."""
     if "residual" in state:
         # On local parts: shifts of a DTensor's bits go wrong.

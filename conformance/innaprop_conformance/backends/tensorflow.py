@@ -114,7 +114,7 @@ class TensorFlowBFloat16(_FewCases):
     stored_as = "bfloat16"
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        from innaprop.tensorflow.residual import join
+        from innaprop.variables import join
 
         pairs = zip(self._variables, self._optimizer.residuals, strict=True)
         return [join(v.value(), r.value()).numpy() for v, r in pairs]

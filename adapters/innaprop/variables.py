@@ -1,6 +1,6 @@
-"""The update of one variable, in two forms: operation by operation, and for XLA.
+"""The update of a ``tf.Variable``, for every adapter that has such: step by step, and for XLA.
 
-Both are the core's update with the gradient's share of the momentum left for the end. With
+Both forms are the core's update with the gradient's share of the momentum left for the end. With
 w = m' + beta u + lambda theta, the direction of the whole move::
 
     m     = m + gamma lambda / beta * theta
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from innaprop.tensorflow.residual import join, split
 from innaprop_core import momentum
+from innaprop_core import residual as bits
 
 
 class Scalars(NamedTuple):
@@ -55,9 +55,12 @@ class Fixed(NamedTuple):
     """Added to the root of the second moment."""
     decays: bool
     """Whether there is weight decay."""
+    goes_back: bool = True
+    """Whether XLA's form may find the old parameter from the new one: not if hardly anything of
+    it is left there."""
 
 
-def scalars(
+def find_scalars(
     counts: list[Any],
     dtype: Any,
     *,
@@ -115,12 +118,33 @@ def update(variable: Any, m: Any, v: Any, residual: Any, g: Any, s: Scalars, fix
         s: The scalars, in m's dtype.
         fixed: What does not change.
     """
-    (_whole if _in_xla() else _in_steps)(variable, m, v, residual, g, s, fixed)
+    (_whole if _in_xla() and fixed.goes_back else _in_steps)(variable, m, v, residual, g, s, fixed)
 
 
 def _in_xla() -> bool:
     # TensorFlow has no public way to ask. Only speed depends on it.
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def join(parameter: Any, residual: Any) -> Any:
+    """Return the float32 that a parameter and its residual are.
+
+    Args:
+        parameter: bfloat16 tensor, of any shape.
+        residual: int16 tensor, of the same shape.
+    """
+    base = tf.bitcast(tf.cast(parameter, tf.float32), tf.int32)
+    return tf.bitcast(bits.join(base, tf.cast(residual, tf.int32), tf.where), tf.float32)
+
+
+def split(value: Any) -> tuple[Any, Any]:
+    """Return the bfloat16 parameter, and the int16 residual, that a float32 is made of.
+
+    Args:
+        value: float32 tensor, of any shape.
+    """
+    parameter, residual = bits.split(tf.bitcast(value, tf.int32), tf.where)
+    return tf.cast(tf.bitcast(parameter, tf.float32), tf.bfloat16), tf.cast(residual, tf.int16)
 
 
 def read(variable: Any, residual: Any, dtype: Any) -> Any:

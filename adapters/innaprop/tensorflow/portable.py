@@ -1,0 +1,110 @@
+"""The optimizer's state as every framework reads it, and back."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from innaprop.portable.fitting import Target, by_name, check_unique, fitted, shared_numbers
+from innaprop.portable.snapshot import (
+    HYPERPARAMETERS,
+    Array,
+    ParameterState,
+    Snapshot,
+    as_number,
+)
+from innaprop.tensorflow import hyperparameters as options
+from innaprop.tensorflow.optimizer import INNAprop
+from innaprop.tensorflow.state import scope_of
+
+_OWN = {key: options.NAMES.get(key, key) for key in HYPERPARAMETERS}
+_IN_VARIABLES = ("gamma", "alpha", "beta")
+
+
+def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
+    """Return what the optimizer has come to, as ``innaprop.save_state`` says."""
+    numbers = {key: as_number(_kept(optimizer, key)) for key in HYPERPARAMETERS}
+    # The learning rate is that of the next update, also where a schedule gives it.
+    numbers["gamma"] = as_number(_array(optimizer.learning_rate))
+    states = {}
+    for i, (name, variable) in enumerate(_named(optimizer, parameters).items()):
+        residual = optimizer.residuals[i]
+        states[name] = ParameterState(
+            dtype=variable.dtype.name,
+            step=int(_array(optimizer.updates[i])),
+            momentum=_array(optimizer.momentums[i]),
+            second_moment=_array(optimizer.second_moments[i]),
+            hyperparameters=numbers,
+            psi=_array(optimizer.psi(variable)),
+            residual=None if residual is None else _array(residual),
+        )
+    return Snapshot(int(_array(optimizer.iterations)), states)
+
+
+def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -> INNAprop:
+    """Take over a state, as ``innaprop.load_state`` says."""
+    named = _named(optimizer, parameters)
+    targets = {
+        name: Target(tuple(variable.shape), variable.dtype.name, optimizer.residuals[i] is not None)
+        for i, (name, variable) in enumerate(named.items())
+    }
+    states = fitted(state, targets)
+    numbers = _numbers(optimizer, states) if sets else {}
+
+    for i, (variable, own) in enumerate(zip(named.values(), states.values(), strict=True)):
+        with scope_of(variable):
+            optimizer.momentums[i].assign(own.momentum)
+            optimizer.second_moments[i].assign(own.second_moment)
+            optimizer.updates[i].assign(own.step)
+            if own.residual is not None:
+                optimizer.residuals[i].assign(own.residual)
+    optimizer.iterations.assign(state.iterations)
+    for key, number in numbers.items():
+        if key in _IN_VARIABLES:
+            _kept(optimizer, key).assign(number)
+        else:
+            setattr(optimizer, _OWN[key], number)
+    return optimizer
+
+
+def _numbers(optimizer: INNAprop, states: dict[str, ParameterState]) -> dict[str, float]:
+    """Return the hyperparameters to set."""
+    numbers = {
+        key: number
+        for key, number in shared_numbers(states.items()).items()
+        if not callable(_kept(optimizer, key))
+    }
+    own = {key: _kept(optimizer, key) for key in HYPERPARAMETERS} | numbers
+    options.check({"learning_rate" if key == "gamma" else key: own[key] for key in own})
+    return numbers
+
+
+def _kept(optimizer: INNAprop, key: str) -> Any:
+    """Return a hyperparameter as the optimizer keeps it: number, variable or callable."""
+    return getattr(optimizer, f"_{_OWN[key]}" if key in _IN_VARIABLES else _OWN[key])
+
+
+def _named(optimizer: INNAprop, parameters: Any) -> dict[str, Any]:
+    """Return the variables that the optimizer has met, in its order, by name."""
+    variables = optimizer._index.variables()
+    if not variables:
+        raise ValueError(
+            "the optimizer must have met its variables, and has not: call "
+            "optimizer.build(variables)"
+        )
+    if parameters is None:
+        names = [variable.name.partition(":")[0] for variable in variables]
+        check_unique(names)
+        return dict(zip(names, variables, strict=True))
+    named = {id(variable): name for name, variable in by_name(parameters).items()}
+    missing = [variable.name for variable in variables if id(variable) not in named]
+    if missing:
+        raise ValueError(
+            "parameters must name all variables that the optimizer has met, and do not name "
+            f"{missing[0]}"
+        )
+    return {named[id(variable)]: variable for variable in variables}
+
+
+def _array(value: Any) -> Array:
+    return np.array(tf.convert_to_tensor(value))

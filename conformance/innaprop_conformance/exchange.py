@@ -1,0 +1,231 @@
+"""Cases as files, for implementations that no Python class can reach, and their outputs back.
+
+``export`` writes a folder: ``cases.json``, a README for implementers, and for every case a
+folder with ``inputs.safetensors`` and ``expected.safetensors``. The implementation puts
+``DTYPE.safetensors`` beside them. ``check`` judges those like any backend's trajectory.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from innaprop_conformance.cases import Case, flat
+from innaprop_conformance.files import write_whole
+from innaprop_conformance.judge import Verdict, judge
+from innaprop_conformance.results import Conformance, Results, Subject, by_family
+from innaprop_conformance.truth import Truth
+from innaprop_conformance.walk import chunks, walk
+
+FORMAT = "innaprop-conformance-cases"
+VERSION = 1
+HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay")
+"""The last axis of ``hyperparameters``."""
+_Tensors = dict[str, NDArray[Any]]
+
+
+def export(
+    folder: Path,
+    cases: Mapping[str, Case],
+    truths: Mapping[str, Truth],
+    done: Callable[[], None] = lambda: None,
+) -> None:
+    """Write cases, with what an implementation is given and what is expected of it.
+
+    Args:
+        folder: Where to write them; must not exist, or be empty.
+        cases: By name.
+        truths: The ground truth of each.
+        done: Called after every case.
+
+    Raises:
+        FileExistsError: The folder is not empty. Nothing has been written then.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"the folder must be new or empty, got {folder}, which is not")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, case in cases.items():
+        place = folder / name
+        place.mkdir()
+        save_file(inputs(case), place / "inputs.safetensors")
+        save_file({"theta": truths[name].theta}, place / "expected.safetensors")
+        done()
+    readme = files("innaprop_conformance").joinpath("templates", "exchange.md").read_text("utf-8")
+    write_whole(folder / "README.md", readme)
+    schema = files("innaprop_conformance").joinpath("schema", "cases.json").read_text("utf-8")
+    write_whole(folder / "schema.json", schema)
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "cases": [json.loads(case.to_json()) for case in cases.values()],
+    }
+    # Last: a folder without it is not whole, and is not taken for an export.
+    write_whole(folder / "cases.json", json.dumps(document, indent=1))
+
+
+def inputs(case: Case) -> _Tensors:
+    """Return what an implementation is given of a case; README.md in an export describes it."""
+    parameters = case.parameters()
+    sizes = np.array([p.size for p in parameters], np.int64)
+    hyperparameters = np.zeros((case.steps, len(parameters), len(HYPERPARAMETERS)))
+    counts = np.zeros((case.steps, len(parameters)), np.int64)
+    owners = _chunk_of_each_parameter(case)
+    for updates, turn in enumerate(walk(case)):
+        of_chunk = {update.chunk: update for update in turn}
+        for i, chunk in enumerate(owners):
+            if update := of_chunk.get(chunk):
+                counts[updates, i] = update.k
+                hyperparameters[updates, i] = [update.values[name] for name in HYPERPARAMETERS]
+    gradients = np.zeros((case.steps, int(sizes.sum())), np.float32)
+    for row, given in zip(gradients, case.stream(), strict=True):
+        present = [
+            np.zeros(p.shape) if g is None else g for g, p in zip(given, parameters, strict=True)
+        ]
+        row[:] = flat(present)
+    places = np.split(np.arange(int(sizes.sum())), np.cumsum(sizes)[:-1])
+    return {
+        "start": flat(parameters),
+        "sizes": sizes,
+        "gradients": gradients,
+        "k": counts,
+        "hyperparameters": hyperparameters,
+        "judged": flat(case.picked(places)).astype(np.int64),
+    }
+
+
+def read_cases(folder: Path) -> dict[str, Case]:
+    """Return the cases of an export, by name.
+
+    Raises:
+        ValueError: The folder holds no export, a damaged one, or one of a newer version.
+    """
+    try:
+        document = json.loads((folder / "cases.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"DIR must be one that export has written, got {folder}: {error}"
+        ) from error
+    if document.get("format") == FORMAT and document.get("version") != VERSION:
+        raise ValueError(
+            f"cases.json must be of version {VERSION}, got version {document.get('version')!r}"
+        )
+    schema = json.loads(
+        files("innaprop_conformance").joinpath("schema", "cases.json").read_text("utf-8")
+    )
+    try:
+        jsonschema.validate(document, schema)
+        cases = [Case.from_json(json.dumps(case)) for case in document["cases"]]
+    except (jsonschema.ValidationError, TypeError, ValueError, KeyError) as error:
+        message = getattr(error, "message", error)
+        raise ValueError(f"cases.json is not what export writes: {message}") from error
+    return {case.name: case for case in cases}
+
+
+def outputs(folder: Path, cases: Mapping[str, Case]) -> list[tuple[str, str]]:
+    """Return the name and dtype of every output that an implementation has put into an export."""
+    return [
+        (name, dtype)
+        for name, case in cases.items()
+        for dtype in case.dtypes
+        if _output(folder, name, dtype).exists()
+    ]
+
+
+def check(folder: Path, case: Case, dtype: str, truth: Truth) -> Verdict:
+    """Judge one output.
+
+    Args:
+        folder: The export.
+        case: One of its cases.
+        dtype: One of the case's dtypes.
+        truth: The case's ground truth.
+
+    Raises:
+        ValueError: The file is damaged, or its theta is missing or of another shape or dtype.
+    """
+    path = _output(folder, case.name, dtype)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path.name} of {case.name} is not a safetensors file: {error}"
+        ) from error
+    if tensors.keys() != {"theta"}:
+        names = ", ".join(tensors) or "nothing"
+        raise ValueError(f"{path.name} of {case.name} must hold theta alone, got {names}")
+    theta = tensors["theta"]
+    if theta.dtype not in (np.float32, np.float64, np.float16):
+        raise ValueError(f"theta of {case.name} must be F64, F32 or F16, got {theta.dtype}")
+    return judge(case.name, dtype, theta.astype(np.float64), truth)
+
+
+def check_all(
+    folder: Path,
+    name: str,
+    cases: Mapping[str, Case],
+    truths: Mapping[str, Truth],
+    require: bool = False,
+) -> Results:
+    """Judge all outputs in an export.
+
+    Args:
+        folder: The export.
+        name: What to call the implementation.
+        cases: The export's cases, by name.
+        truths: The ground truth of every case that has an output.
+        require: Take a case without output for a failure, in every dtype that others have one
+            in. Default False.
+
+    Raises:
+        ValueError: There is no output at all.
+    """
+    found = outputs(folder, cases)
+    if not found:
+        raise ValueError(
+            f"DIR must hold an output, such as {_output(folder, next(iter(cases)), 'float32')}"
+        )
+    conformance = []
+    for dtype in dict.fromkeys(dtype for _, dtype in found):
+        names = [case for case, of in found if of == dtype]
+        wanted = [case.name for case in cases.values() if dtype in case.dtypes]
+        verdicts, errors = [], []
+        for case in names:
+            try:
+                verdicts.append(check(folder, cases[case], dtype, truths[case]))
+            except ValueError as error:
+                errors.append(str(error))
+        lacking = len(wanted) - len(names)
+        if require and lacking:
+            errors.append(f"{lacking} cases are without output")
+        reached = {cases[case].family for case in names}
+        conformance.append(
+            Conformance(
+                name,
+                dtype,
+                len(wanted) if require else len(names),
+                verdicts,
+                "; ".join(errors) or None,
+                {cases[c].family: "no output" for c in wanted if cases[c].family not in reached},
+            )
+        )
+    return Results(
+        [Subject(name, {}, [], trains=False, mode="files")],
+        conformance,
+        families=by_family(cases),
+        seed=next(iter(cases.values())).seed,
+    )
+
+
+def _output(folder: Path, case: str, dtype: str) -> Path:
+    return folder / case / f"{dtype}.safetensors"
+
+
+def _chunk_of_each_parameter(case: Case) -> list[int]:
+    return [i for i, chunk in enumerate(chunks(case)) for _ in chunk.places]

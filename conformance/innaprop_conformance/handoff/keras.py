@@ -1,0 +1,107 @@
+"""Keras, on each of its backends."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import innaprop
+from innaprop_conformance.handoff.player import Array, Player
+from innaprop_core import Hyperparameters
+
+
+class _KerasPlayer(Player):
+    def begin(self, hyperparameters: Hyperparameters, values: Sequence[Array], dtype: str) -> None:
+        """Make parameters and optimizer."""
+        import keras
+
+        from innaprop.keras import INNAprop
+
+        # Keras holds the learning rate in floatx.
+        keras.config.set_floatx("float64" if dtype == "float64" else "float32")
+        self._dtype = dtype
+        self._variables = [keras.Variable(v, dtype=dtype) for v in values]
+        h = hyperparameters
+        self._optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        self._optimizer.build(self._variables)
+        self._apply = self._make_apply()
+
+    def step(self, gradients: Sequence[Array], gamma: float) -> None:
+        """Make one update."""
+        import keras
+
+        self._optimizer.learning_rate = gamma
+        self._apply([keras.ops.convert_to_tensor(g, self._dtype) for g in gradients])
+
+    def values(self) -> list[Array]:
+        """Return the parameters, joined with their residuals."""
+        import keras
+
+        from innaprop.keras.residual import join
+
+        values: list[Any] = self._variables
+        residuals = [v for v in self._optimizer.variables if v.dtype == "int16"]
+        if residuals:
+            values = [join(v, r) for v, r in zip(values, residuals, strict=True)]
+        return [keras.ops.convert_to_numpy(v) for v in values]
+
+    def put(self, values: Sequence[Array]) -> None:
+        """Set the parameters."""
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+
+    def save(self, path: Path) -> None:
+        """Save the state."""
+        innaprop.save_state(path, self._optimizer, self.names(self._variables))
+
+    def load(self, path: Path) -> None:
+        """Load a state."""
+        innaprop.load_state(path, self._optimizer, self.names(self._variables))
+
+    def _make_apply(self) -> Callable[[list[Any]], None]:
+        return lambda gradients: self._optimizer.apply(gradients, self._variables)
+
+
+class KerasOnTensorFlowPlayer(_KerasPlayer):
+    """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function``."""
+
+    modules = ("keras", "tensorflow")
+    environment = MappingProxyType({"KERAS_BACKEND": "tensorflow"})
+
+    def _make_apply(self) -> Callable[[list[Any]], None]:
+        apply = importlib.import_module("tensorflow").function(super()._make_apply())
+        return lambda gradients: apply(gradients)
+
+
+class KerasOnJAXPlayer(_KerasPlayer):
+    """``innaprop.keras.INNAprop`` on JAX, jitted."""
+
+    modules = ("keras", "jax")
+    environment = MappingProxyType({"KERAS_BACKEND": "jax"})
+
+    def begin(self, hyperparameters: Hyperparameters, values: Sequence[Array], dtype: str) -> None:
+        """Make parameters and optimizer."""
+        jax = importlib.import_module("jax")
+        jax.config.update("jax_enable_x64", dtype == "float64")
+        super().begin(hyperparameters, values, dtype)
+
+    def _make_apply(self) -> Callable[[list[Any]], None]:
+        update = importlib.import_module("jax").jit(self._optimizer.stateless_apply)
+
+        def apply(gradients: list[Any]) -> None:
+            own = self._optimizer.variables
+            values, state = update(
+                [v.value for v in own], gradients, [v.value for v in self._variables]
+            )
+            for variable, value in zip([*self._variables, *own], [*values, *state], strict=True):
+                variable.assign(value)
+
+        return apply
+
+
+class KerasOnTorchPlayer(_KerasPlayer):
+    """``innaprop.keras.INNAprop`` on PyTorch."""
+
+    modules = ("keras", "torch")
+    environment = MappingProxyType({"KERAS_BACKEND": "torch"})

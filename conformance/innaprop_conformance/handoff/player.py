@@ -1,0 +1,91 @@
+"""What moves a run has to be able to: a training loop in one framework."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innaprop_core import Hyperparameters, residual
+
+Array = NDArray[np.floating]
+
+
+class Player(ABC):
+    """A training loop as a user of the framework writes it, of parameters p0, p1 and so on."""
+
+    modules: ClassVar[tuple[str, ...]]
+    """Modules without which it cannot run."""
+    environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Environment variables of its process."""
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "bfloat16")
+    """Dtypes of parameters that it offers."""
+
+    @abstractmethod
+    def begin(self, hyperparameters: Hyperparameters, values: Sequence[Array], dtype: str) -> None:
+        """Make parameters of these values in this dtype, and an optimizer for them."""
+
+    @abstractmethod
+    def step(self, gradients: Sequence[Array], gamma: float) -> None:
+        """Make one update with these gradients and this step size."""
+
+    @abstractmethod
+    def values(self) -> list[Array]:
+        """Return the parameters' values, float32 together with their residuals for bfloat16."""
+
+    @abstractmethod
+    def put(self, values: Sequence[Array]) -> None:
+        """Write values into the parameters, as a user loads a model's weights."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Call ``innaprop.save_state``."""
+
+    @abstractmethod
+    def load(self, path: Path) -> None:
+        """Call ``innaprop.load_state``."""
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """Return the modules that it needs and are not there."""
+        return [name for name in (*cls.modules, "safetensors") if find_spec(name) is None]
+
+    @staticmethod
+    def names(parameters: Sequence[Any]) -> dict[str, Any]:
+        """Return parameters by name."""
+        return {f"p{i}": parameter for i, parameter in enumerate(parameters)}
+
+
+_PLAYERS = {
+    "numpy": "numpy:NumPyPlayer",
+    "torch": "torch:TorchPlayer",
+    "keras-tensorflow": "keras:KerasOnTensorFlowPlayer",
+    "keras-jax": "keras:KerasOnJAXPlayer",
+    "keras-torch": "keras:KerasOnTorchPlayer",
+    "tensorflow": "tensorflow:TensorFlowPlayer",
+    "optax": "optax:OptaxPlayer",
+}
+PLAYERS = tuple(_PLAYERS)
+"""Names of all players."""
+
+
+def load_player(name: str) -> type[Player]:
+    """Return a player by name; its framework is imported when it begins."""
+    module, _, cls = _PLAYERS[name].partition(":")
+    player: type[Player] = getattr(
+        importlib.import_module(f"innaprop_conformance.handoff.{module}"), cls
+    )
+    return player
+
+
+def weights(values: Sequence[Array], dtype: str) -> list[Array]:
+    """Return what a model's file holds: of bfloat16 parameters the upper half of the float32."""
+    if dtype != "bfloat16":
+        return [np.asarray(value, dtype) for value in values]
+    bits = (np.asarray(value, np.float32).view(np.int32) for value in values)
+    return [np.asarray(residual.split(b, np.where)[0], np.int32).view(np.float32) for b in bits]

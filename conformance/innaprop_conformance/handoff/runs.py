@@ -1,0 +1,71 @@
+"""What is played: two of the suite's cases, in short, and where they change hands."""
+
+from typing import NamedTuple
+
+from innaprop_conformance.cases import Array, Case, Group, Schedule
+from innaprop_conformance.cases.families import SHAPES
+from innaprop_conformance.handoff.player import Player
+from innaprop_conformance.truth import Truth, find_truth
+from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
+
+STEPS = 60
+HANDOFF = 25
+"""Updates made before the run moves, while the step size is large."""
+_PEAK = 1e-2
+
+
+class Run(NamedTuple):
+    """One run, as arrays and numbers."""
+
+    hyperparameters: Hyperparameters
+    start: list[Array]
+    gradients: list[list[Array]]
+    gammas: list[float]
+
+
+def names() -> list[str]:
+    """Return the names of all runs."""
+    return list(_CASES)
+
+
+def run(name: str) -> Run:
+    """Return a run by its name."""
+    case = _CASES[name]
+    return Run(
+        case.group.hyperparameters,
+        case.parameters(),
+        [[g for g in gradients if g is not None] for gradients in case.stream()],
+        [case.group.at("gamma", updates) for updates in range(case.steps)],
+    )
+
+
+def shared_dtypes(name: str, *players: type[Player]) -> list[str]:
+    """Return the dtypes of a run that all of some players offer."""
+    return [d for d in _DTYPES[name] if all(d in player.dtypes for player in players)]
+
+
+def truth(name: str) -> Truth:
+    """Return the exact trajectory of a run that nobody interrupts."""
+    return find_truth(_CASES[name])
+
+
+# Every dtype and every (alpha, beta) is compiled for itself, which is what takes the time.
+_DTYPES = {
+    "handoff,fast": ("float32", "float64", "bfloat16"),
+    "handoff,accurate": ("float64",),
+}
+_CASES = {
+    name: Case(
+        name=name,
+        family="handoff",
+        groups=(
+            Group(
+                Hyperparameters(gamma=_PEAK, weight_decay=0.1, **dampings),
+                SHAPES,
+                Schedule("cosine", _PEAK, STEPS),
+            ),
+        ),
+        steps=STEPS,
+    )
+    for name, dampings in zip(_DTYPES, (FAST_TRAINING, BEST_ACCURACY), strict=True)
+}

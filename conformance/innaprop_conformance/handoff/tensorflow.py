@@ -1,0 +1,59 @@
+"""TensorFlow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import innaprop
+from innaprop_conformance.handoff.player import Array, Player
+from innaprop_core import Hyperparameters
+
+
+class TensorFlowPlayer(Player):
+    """``innaprop.tensorflow.INNAprop``, inside ``tf.function``."""
+
+    modules = ("tensorflow",)
+
+    def begin(self, hyperparameters: Hyperparameters, values: Sequence[Array], dtype: str) -> None:
+        """Make parameters and optimizer."""
+        import tensorflow as tf
+
+        from innaprop.tensorflow import INNAprop
+
+        self._dtype = dtype
+        self._variables = [
+            tf.Variable(v, dtype=dtype, name=name) for name, v in self.names(values).items()
+        ]
+        h = hyperparameters
+        optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        optimizer.build(self._variables)
+        self._optimizer = optimizer
+        self._apply = tf.function(lambda gradients: optimizer.apply(gradients, self._variables))
+
+    def step(self, gradients: Sequence[Array], gamma: float) -> None:
+        """Make one update."""
+        import tensorflow as tf
+
+        self._optimizer.learning_rate = gamma
+        self._apply([tf.constant(g, self._dtype) for g in gradients])
+
+    def values(self) -> list[Array]:
+        """Return the parameters, joined with their residuals."""
+        from innaprop.variables import join
+
+        pairs = zip(self._variables, self._optimizer.residuals, strict=True)
+        return [(v if r is None else join(v.value(), r.value())).numpy() for v, r in pairs]
+
+    def put(self, values: Sequence[Array]) -> None:
+        """Set the parameters."""
+        import tensorflow as tf
+
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(tf.cast(value, self._dtype))
+
+    def save(self, path: Path) -> None:
+        """Save the state."""
+        innaprop.save_state(path, self._optimizer)
+
+    def load(self, path: Path) -> None:
+        """Load a state."""
+        innaprop.load_state(path, self._optimizer)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from innaprop_conformance.faults.fault import Edit, Fault
+from innaprop_conformance.faults.fault import Fault
 
 OURS = ("innaprop_core", "innaprop", "innaprop_conformance")
 """Packages that hold on to what they imported from each other."""
@@ -34,47 +34,59 @@ def seeded(fault: Fault) -> Iterator[None]:
     Raises:
         ValueError: A text to be replaced does not stand in its file exactly once.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name).resolve()
+    packages = fault.packages.union(OURS)
+    texts = changed(fault)
+    with tempfile.TemporaryDirectory() as folder:
         for package in fault.packages:
-            shutil.copytree(
-                _folder_of(package), folder / package, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        for edit in fault.edits:
-            _apply(edit, folder / edit.file)
-        healthy = _take_out(fault.packages.union(OURS))
+            without = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(_folder_of(package), Path(folder, package), ignore=without)
+        for file, text in texts.items():
+            Path(folder, file).write_text(text, encoding="utf-8")
+        healthy = _take_out(packages)
         # First, for processes that are started inherit the path.
-        sys.path.insert(0, str(folder))
+        sys.path.insert(0, folder)
         importlib.invalidate_caches()
         try:
             yield
         finally:
-            sys.path.remove(str(folder))
-            _take_out(fault.packages.union(OURS))
+            sys.path.remove(folder)
+            _take_out(packages)
             sys.modules.update(healthy)
             importlib.invalidate_caches()
 
 
-def _folder_of(package: str) -> str:
+def changed(fault: Fault) -> dict[str, str]:
+    """Return the text, with the fault in it, of every file that it changes.
+
+    Raises:
+        ValueError: A text to be replaced does not stand in its file exactly once.
+    """
+    texts: dict[str, str] = {}
+    for edit in fault.edits:
+        package, _, rest = edit.file.partition("/")
+        text = texts.get(edit.file)
+        if text is None:
+            path = _folder_of(package) / rest
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if (found := text.count(edit.old)) != 1:
+            raise ValueError(
+                f"{edit.file} must have the text to be replaced once, found it {found} times:\n"
+                f"{edit.old}"
+            )
+        texts[edit.file] = text.replace(edit.old, edit.new)
+    return texts
+
+
+def _folder_of(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"{package} must be a package that can be imported")
     (folder,) = spec.submodule_search_locations
-    return folder
-
-
-def _apply(edit: Edit, file: Path) -> None:
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    if (found := text.count(edit.old)) != 1:
-        raise ValueError(
-            f"{edit.file} must have the text to be replaced once, found it {found} times:\n"
-            f"{edit.old}"
-        )
-    file.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+    return Path(folder)
 
 
 def _take_out(packages: Iterable[str]) -> dict[str, ModuleType]:
     """Remove all modules of packages from those that are loaded; return them by name."""
     prefixes = tuple(f"{package}." for package in packages)
-    names = [n for n in sys.modules if f"{n}.".startswith(prefixes)]
+    names = [name for name in sys.modules if f"{name}.".startswith(prefixes)]
     return {name: sys.modules.pop(name) for name in names}

@@ -331,4 +331,4 @@ def test_list_names_backends_modes_versions_families_and_cases(environment):
     assert any("torch 2." in line for line in lines(result.stdout, "torch"))
     assert any(" distributed " in line for line in lines(result.stdout, "torch-ddp"))
     assert all(f"  {family}\n" in result.stdout for family in FAMILIES)
-    assert "alpha=0.1,beta=0.9,decay=0.1,cosine (300 updates, float32, float64)" in result.stdout
+    assert "alpha=0.1,beta=0.9,decay=0.1,cosine (150 updates, float32, float64)" in result.stdout

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from innaprop_conformance.backends import EVERYTHING, SteppingBackend
 from innaprop_conformance.cases import Array, Case, Group, few, some
+from innaprop_conformance.cases.case import differ_in_decay_only
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -40,10 +41,9 @@ class OptaxBackend(SteppingBackend):
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         import jax.numpy as jnp
 
-        for i, gamma in enumerate(gammas):
-            self._state[i].inner_state.hyperparams["learning_rate"] = jnp.asarray(
-                gamma, self._dtype
-            )
+        # One part of the state for each group, or one for all.
+        for part, gamma in zip(self._state, gammas, strict=False):
+            part.inner_state.hyperparams["learning_rate"] = jnp.asarray(gamma, self._dtype)
         self._parameters, self._state = self._step(
             self._parameters, self._state, [self._put(g) for g in gradients if g is not None]
         )
@@ -106,16 +106,26 @@ def _compiled(groups: tuple[Group, ...]) -> tuple[Callable[..., Any], Callable[.
     from innaprop.optax import innaprop
 
     fixed = ("alpha", "beta", "sigma", "eps", "weight_decay")
-    inject = optax.inject_hyperparams(innaprop, static_args=fixed)
     owners = [i for i, group in enumerate(groups) for _ in group.shapes]
-    optimizers = []
-    for i, group in enumerate(groups):
+
+    def make(group: Group, mask: list[bool] | None = None) -> Any:
         h = group.hyperparameters
-        one = inject(
+        inject = optax.inject_hyperparams(partial(innaprop, mask=mask), static_args=fixed)
+        return inject(
             h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay
         )
-        optimizers.append(optax.masked(one, [owner == i for owner in owners]))
-    optimizer = optax.chain(*optimizers)
+
+    if differ_in_decay_only(groups):
+        # What the mask of weight decay is for.
+        decaying = max(groups, key=lambda group: group.hyperparameters.weight_decay)
+        mask = [groups[owner].hyperparameters.weight_decay > 0 for owner in owners]
+        parts = [optax.masked(make(decaying, mask), [True] * len(owners))]
+    else:
+        parts = [
+            optax.masked(make(group), [owner == i for owner in owners])
+            for i, group in enumerate(groups)
+        ]
+    optimizer = optax.chain(*parts)
 
     def step(params: list[Any], state: Any, gradients: list[Any]) -> tuple[list[Any], Any]:
         updates, state = optimizer.update(gradients, state, params)

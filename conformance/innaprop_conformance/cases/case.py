@@ -127,7 +127,7 @@ class Case:
         decays = {group.hyperparameters.weight_decay for group in self.groups}
         needed = {
             "groups": len(settings) > 1 or len(decays - {0}) > 1,
-            "decay groups": len(settings) == 1 and len(decays) == 2 and 0 in decays,
+            "decay groups": differ_in_decay_only(self.groups),
             "damping schedules": any(g.alpha or g.beta for g in self.groups),
             "missing gradients": bool(self.gaps),
             "long runs": self.steps > 1000,
@@ -189,6 +189,12 @@ class Case:
         document["gaps"] = tuple(Gap(**gap) for gap in document["gaps"])
         document["dtypes"] = tuple(document["dtypes"])
         return cls(**document)
+
+
+def differ_in_decay_only(groups: Sequence[Group]) -> bool:
+    """Return whether groups differ in whether weights decay, and in nothing else."""
+    decays = {group.hyperparameters.weight_decay for group in groups}
+    return len({_settings(g) for g in groups}) == 1 and len(decays) == 2 and 0 in decays
 
 
 def flat(arrays: Sequence[Array]) -> Array:

@@ -119,7 +119,7 @@ def not_applicable(results: Results) -> list[str]:
             reason = result.not_applicable.get(family)
             if cell.text == "n/a" and reason and reason != f"not in {result.dtype}":
                 backends.setdefault((family, reason), {})[result.backend] = None
-    return [f"{family} {reason}: {', '.join(of)}" for (family, reason), of in backends.items()]
+    return [f"{family} ({reason}): {', '.join(of)}" for (family, reason), of in backends.items()]
 
 
 def _cell(shares: Sequence[float], is_asked: bool) -> Cell:

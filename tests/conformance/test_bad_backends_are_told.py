@@ -289,7 +289,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(environment, tm
 
 def test_a_family_that_does_not_apply_is_shown_with_the_reason(done):
     result, folder = done
-    reason = "groups without groups; without decay groups: "
+    reason = "groups (without groups; without decay groups): "
     (line,) = (line for line in result.stdout.splitlines() if reason in line)
     assert "Good" in line
     html = (folder / "report.html").read_text()

@@ -109,7 +109,7 @@ def test_the_matrix_has_a_cell_for_every_backend_and_family():
         "one": [tables.Cell("inf", False), tables.Cell("n/a", None)],
         "two": [tables.Cell("n/a", None), tables.Cell("n/a", None)],
     }
-    assert tables.not_applicable(RESULTS) == ["groups without groups: one"]
+    assert tables.not_applicable(RESULTS) == ["groups (without groups): one"]
 
 
 def test_the_worst_dtype_of_a_family_counts():

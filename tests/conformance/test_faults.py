@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from innaprop_conformance.faults import tables
 from innaprop_conformance.faults.__main__ import BEGIN, END
 from innaprop_conformance.faults.fault import Edit, Fault, read_faults
 from innaprop_conformance.faults.hunt import Hunter
@@ -55,8 +54,8 @@ def test_every_fault_fits_its_source(one):
 
 def test_the_page_shows_every_fault():
     made = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    rows = [line.strip("| ").split(" | ") for line in made.splitlines() if line]
-    shown = [tuple(row[:2]) for row in rows if len(row) == len(tables.FAULTS_COLUMNS)]
+    table, _ = made.strip().split("\n\n")  # The other one counts healthy runs.
+    shown = [tuple(line.strip("| ").split(" | ")[:2]) for line in table.splitlines()]
     assert shown[2:] == [(f.name, name) for f in FAULTS for name in f.backends]
     assert "not caught" not in made
 

@@ -126,8 +126,11 @@ class TorchBFloat16(WithCompiler, TorchBackend):
     def parameters(self) -> list[NDArray[np.floating]]:
         from innaprop.torch.residual import join
 
+        state = self._optimizer.state
+        # A parameter that has had no gradient yet has no state either.
         return [
-            join(p.detach(), self._optimizer.state[p]["residual"]).numpy() for p in self._parameters
+            (join(p.detach(), state[p]["residual"]) if p in state else p.detach().float()).numpy()
+            for p in self._parameters
         ]
 
     @staticmethod

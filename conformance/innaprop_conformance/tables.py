@@ -104,8 +104,9 @@ def matrix(results: Results) -> dict[str, list[Cell]]:
             for family in results.families
             if family not in result.not_applicable
         }
+        ran = not subject.missing
         cells[subject.name] = [
-            _cell(shares.get(family, []), family in asked) for family in results.families
+            _cell(shares.get(family, []), family in asked and ran) for family in results.families
         ]
     return cells
 
@@ -124,7 +125,7 @@ def not_applicable(results: Results) -> list[str]:
 
 def _cell(shares: Sequence[float], is_asked: bool) -> Cell:
     if not shares:
-        return Cell("–", None) if is_asked else Cell("n/a", None)
+        return Cell("fails", False) if is_asked else Cell("n/a", None)
     worst = max(shares)
     return Cell(f"{worst:.2g}", worst <= 1)
 

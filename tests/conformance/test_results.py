@@ -103,6 +103,17 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path, monkey
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_a_family_without_any_verdict_is_told_as_a_failure():
+    results = Results(
+        [Subject("dies", {}, [], trains=False), Subject("absent", {}, ["it"], trains=False)],
+        [Conformance("dies", "float32", 1, failure="died"), Conformance("absent", "float32", 1)],
+        families={"presets": ["a"]},
+    )
+    cells = tables.matrix(results)
+    assert cells["dies"] == [tables.Cell("fails", False)]
+    assert cells["absent"] == [tables.Cell("n/a", None)]
+
+
 def test_the_matrix_has_a_cell_for_every_backend_and_family():
     cells = tables.matrix(RESULTS)
     assert cells == {

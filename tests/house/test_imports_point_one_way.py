@@ -1,8 +1,10 @@
 """conformance -> adapters -> core, and no framework before a user asks for it."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,17 @@ def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
 def test_a_framework_is_imported_in_its_own_modules_only(path):
     own = path.stem.partition("_")[0]
     assert imports(path) & FRAMEWORKS <= {own} | BRINGS.get(own, set())
+
+
+def test_what_the_suite_imports_is_in_its_extra():
+    """Else it does not start where only that is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["conformance"]]
+    names = {re.match(r"[\w-]+", line).group() for line in needed}
+    own = {"innaprop", "innaprop_core", "innaprop_conformance"}
+    imported = set().union(*map(imports, files("conformance"))) - own - FRAMEWORKS
+    has = {"sklearn": "scikit-learn", "markupsafe": "jinja2"}
+    assert {has.get(name, name) for name in imported} <= names
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,28 @@ from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompi
 from innaprop_conformance.cases import Array, Case, few, some
 from innaprop_conformance.training.task import Task, Training
 
+Apply = Callable[[list[Any]], None]
+"""Makes an update with gradients."""
+
+
+def in_function(apply: Apply, **options: Any) -> Apply:
+    """Return an update inside ``tf.function``."""
+    function = importlib.import_module("tensorflow").function(apply, **options)
+    return lambda gradients: function(gradients)
+
+
+def jitted(optimizer: Any, variables: list[Any]) -> Apply:
+    """Return an update through ``stateless_apply`` under ``jax.jit``."""
+    update = importlib.import_module("jax").jit(optimizer.stateless_apply)
+
+    def apply(gradients: list[Any]) -> None:
+        own = optimizer.variables
+        values, state = update([v.value for v in own], gradients, [v.value for v in variables])
+        for variable, value in zip([*variables, *own], [*values, *state], strict=True):
+            variable.assign(value)
+
+    return apply
+
 
 class _KerasBackend(SteppingBackend):
     features = EVERYTHING - {"groups"}
@@ -69,22 +91,27 @@ class _KerasBackend(SteppingBackend):
 
         return train(task, optimizer, progress)
 
-    def _make_apply(self) -> Callable[[list[Any]], None]:
+    def _make_apply(self) -> Apply:
         return lambda gradients: self._optimizer.apply(gradients, self._variables)
 
 
-class _BFloat16(_KerasBackend):
-    """Variables in bfloat16: together with their residuals they are to be float32's trajectory."""
+class _Few(_KerasBackend):
+    """Another mode or storage of a backend, of which every update or every case takes long."""
 
     features = _KerasBackend.features - {"long runs"}
-    dtypes = ("float32",)
     optimizers = ()
-    stored_as = "bfloat16"
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: what is new is the storage."""
+        """Return a few: the backend itself follows more."""
         return few()
+
+
+class _BFloat16(_Few):
+    """Variables in bfloat16: together with their residuals they are to be float32's trajectory."""
+
+    dtypes = ("float32",)
+    stored_as = "bfloat16"
 
     def parameters(self) -> list[NDArray[np.floating]]:
         import keras
@@ -98,19 +125,12 @@ class _BFloat16(_KerasBackend):
         ]
 
 
-class _Eager(_KerasBackend):
+class _Eager(_Few):
     """Operation by operation, where the framework would compile."""
 
     mode = "eager"
-    features = _KerasBackend.features - {"long runs"}
-    optimizers = ()
 
-    @classmethod
-    def cases(cls) -> dict[str, Case]:
-        """Return a few: every operation is dispatched for itself."""
-        return few()
-
-    def _make_apply(self) -> Callable[[list[Any]], None]:
+    def _make_apply(self) -> Apply:
         return _KerasBackend._make_apply(self)
 
 
@@ -122,26 +142,15 @@ class KerasOnTensorFlow(_KerasBackend):
     modules = ("keras", "tensorflow")
     environment = MappingProxyType({"KERAS_BACKEND": "tensorflow"})
 
-    def _make_apply(self) -> Callable[[list[Any]], None]:
-        apply = importlib.import_module("tensorflow").function(super()._make_apply())
-        return lambda gradients: apply(gradients)
+    def _make_apply(self) -> Apply:
+        return in_function(super()._make_apply())
 
 
-class KerasOnTensorFlowXLA(KerasOnTensorFlow):
+class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
-    features = _KerasBackend.features - {"long runs"}
-    optimizers = ()
-
-    @classmethod
-    def cases(cls) -> dict[str, Case]:
-        """Return a few: every case is compiled anew."""
-        return few()
-
-    def _make_apply(self) -> Callable[[list[Any]], None]:
-        function = importlib.import_module("tensorflow").function
-        apply = function(_KerasBackend._make_apply(self), jit_compile=True)
-        return lambda gradients: apply(gradients)
+    def _make_apply(self) -> Apply:
+        return in_function(_KerasBackend._make_apply(self), jit_compile=True)
 
 
 class KerasOnTensorFlowEagerly(_Eager, KerasOnTensorFlow):
@@ -165,20 +174,8 @@ class KerasOnJAX(_KerasBackend):
         jax.config.update("jax_enable_x64", dtype == "float64")
         super().begin(case, dtype)
 
-    def _make_apply(self) -> Callable[[list[Any]], None]:
-        jitted = importlib.import_module("jax").jit(self._optimizer.stateless_apply)
-
-        def apply(gradients: list[Any]) -> None:
-            state = self._optimizer.variables
-            values, new_state = jitted(
-                [v.value for v in state], gradients, [v.value for v in self._variables]
-            )
-            for variable, value in zip(
-                [*self._variables, *state], [*values, *new_state], strict=True
-            ):
-                variable.assign(value)
-
-        return apply
+    def _make_apply(self) -> Apply:
+        return jitted(self._optimizer, self._variables)
 
 
 class KerasOnJAXEagerly(_Eager, KerasOnJAX):
@@ -197,25 +194,19 @@ class KerasOnTorch(_KerasBackend):
     environment = MappingProxyType({"KERAS_BACKEND": "torch"})
 
 
-class KerasOnTorchCompiled(WithCompiler, KerasOnTorch):
+class KerasOnTorchCompiled(WithCompiler, _Few, KerasOnTorch):
     """``innaprop.keras.INNAprop`` on PyTorch, inside ``torch.compile``."""
 
     mode = "compiled"
     # A step without one of its gradients is compiled anew.
-    features = _KerasBackend.features - {"long runs", "missing gradients"}
+    features = _Few.features - {"missing gradients"}
     compilers = ("c++", "g++", "clang++")
     dtypes = ("float32",)
-    optimizers = ()
 
-    @classmethod
-    def cases(cls) -> dict[str, Case]:
-        """Return a few: compiling takes many seconds, and every case is compiled anew."""
-        return few()
-
-    def _make_apply(self) -> Callable[[list[Any]], None]:
+    def _make_apply(self) -> Apply:
         compiler = importlib.import_module("torch")
         compiler.compiler.reset()
-        compiled: Callable[[list[Any]], None] = compiler.compile(super()._make_apply())
+        compiled: Apply = compiler.compile(super()._make_apply())
         return compiled
 
 

@@ -1,12 +1,13 @@
 """Keras, on each of its backends."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import innaprop
+from innaprop_conformance.backends.keras import Apply, in_function, jitted
 from innaprop_conformance.handoff.player import Array, Player
 from innaprop_core import Hyperparameters
 
@@ -59,7 +60,7 @@ class _KerasPlayer(Player):
         """Load a state."""
         innaprop.load_state(path, self._optimizer, self.names(self._variables))
 
-    def _make_apply(self) -> Callable[[list[Any]], None]:
+    def _make_apply(self) -> Apply:
         return lambda gradients: self._optimizer.apply(gradients, self._variables)
 
 
@@ -69,9 +70,8 @@ class KerasOnTensorFlowPlayer(_KerasPlayer):
     modules = ("keras", "tensorflow")
     environment = MappingProxyType({"KERAS_BACKEND": "tensorflow"})
 
-    def _make_apply(self) -> Callable[[list[Any]], None]:
-        apply = importlib.import_module("tensorflow").function(super()._make_apply())
-        return lambda gradients: apply(gradients)
+    def _make_apply(self) -> Apply:
+        return in_function(super()._make_apply())
 
 
 class KerasOnJAXPlayer(_KerasPlayer):
@@ -86,18 +86,8 @@ class KerasOnJAXPlayer(_KerasPlayer):
         jax.config.update("jax_enable_x64", dtype == "float64")
         super().begin(hyperparameters, values, dtype)
 
-    def _make_apply(self) -> Callable[[list[Any]], None]:
-        update = importlib.import_module("jax").jit(self._optimizer.stateless_apply)
-
-        def apply(gradients: list[Any]) -> None:
-            own = self._optimizer.variables
-            values, state = update(
-                [v.value for v in own], gradients, [v.value for v in self._variables]
-            )
-            for variable, value in zip([*self._variables, *own], [*values, *state], strict=True):
-                variable.assign(value)
-
-        return apply
+    def _make_apply(self) -> Apply:
+        return jitted(self._optimizer, self._variables)
 
 
 class KerasOnTorchPlayer(_KerasPlayer):

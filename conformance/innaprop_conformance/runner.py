@@ -135,8 +135,19 @@ def run_cases(
     def total(backend: type[Backend]) -> int:
         return sum(len(backend.asked(cases, dtype)) for dtype in backend.dtypes)
 
-    results = _each(backends, total, one, failed, progress, processes)
-    return [conformance for result in results for conformance in result]
+    def updates(name: str) -> int:
+        backend = backends[name]
+        asked = [backend.asked(cases, dtype) for dtype in backend.dtypes]
+        return sum(case.steps for some in asked for case in some.values())
+
+    # Those with most to do first, or one process would be waited for.
+    ordered = {name: backends[name] for name in sorted(backends, key=updates, reverse=True)}
+    results = _each(ordered, total, one, failed, progress, processes)
+    order = list(backends)
+    return sorted(
+        (conformance for result in results for conformance in result),
+        key=lambda conformance: order.index(conformance.backend),
+    )
 
 
 def _truth_of(backend: type[Backend], case: Case) -> tuple[str, str]:

@@ -126,9 +126,10 @@ class _BFloat16(_Few):
 
 
 class _Eager(_Few):
-    """Operation by operation, where the framework would compile."""
+    """Operation by operation, where the framework would compile; which follows float64 too."""
 
     mode = "eager"
+    dtypes = ("float32",)
 
     def _make_apply(self) -> Apply:
         return _KerasBackend._make_apply(self)

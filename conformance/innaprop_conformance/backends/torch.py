@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompiler
-from innaprop_conformance.cases import Array, Case, Group
+from innaprop_conformance.cases import Array, Case, Group, some
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -95,6 +95,11 @@ class TorchForeach(TorchBackend):
     optimizers = ()
     options = MappingProxyType({"foreach": True})
 
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return some: the same operations on lists, which one parameter at a time shows."""
+        return some()
+
 
 class TorchFused(WithCompiler, TorchBackend):
     """``innaprop.torch.INNAprop`` with fused=True."""
@@ -122,6 +127,11 @@ class TorchBFloat16(WithCompiler, TorchBackend):
     optimizers = ()
     mode = "fused"
     options = MappingProxyType({"fused": True})
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return some: the kernel itself follows all."""
+        return some()
 
     def parameters(self) -> list[NDArray[np.floating]]:
         from innaprop.torch.residual import join

@@ -229,12 +229,16 @@ def few() -> dict[str, Case]:
 
 
 def some() -> dict[str, Case]:
-    """Return a quarter of the cases, for backends that compile every case anew."""
+    """Return a quarter of the cases.
+
+    For backends that compile every case anew, and those that another one stands for.
+    """
     chosen = {
         "alpha=0.1,beta=0.9,decay=0.1,cosine",
         "alpha=2,beta=2,sigma=0,eps=0.01,constant",
         "alpha=2,beta=2,decay=0.1,steps",
         "corner,beta-above-gamma",
+        "corner,large-step",
         "corner,no-eps",
         "schedule,pause,accurate",
         "gradients,sparse",

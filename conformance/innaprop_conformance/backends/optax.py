@@ -1,4 +1,4 @@
-"""``innaprop.optax``: jitted on one device, and sharded over two."""
+"""``innaprop.optax``: jitted on one device, sharded over two, and in bfloat16."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class OptaxBackend(SteppingBackend):
         import jax
 
         jax.config.update("jax_enable_x64", dtype == "float64")  # type: ignore[no-untyped-call]
-        init, self._step = _compiled(case.groups)
+        init, self._step = _compiled(case.groups, dtype)
         self._dtype = dtype
         self._parameters = [self._put(p) for p in case.parameters()]
         self._state = init(self._parameters)
@@ -60,6 +60,40 @@ class OptaxBackend(SteppingBackend):
         import jax
 
         return jax.device_put(array.astype(self._dtype))
+
+
+class OptaxBFloat16(OptaxBackend):
+    """The same with bfloat16 parameters and their residuals.
+
+    Both together are to be the float32 trajectory.
+    """
+
+    features = OptaxBackend.features - {"long runs"}
+    dtypes = ("float32",)
+    optimizers = ()
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return a few: the float32 backend follows more."""
+        return few()
+
+    def parameters(self) -> list[NDArray[np.floating]]:
+        import jax.numpy as jnp
+
+        from innaprop.optax.residual import join
+
+        # Each group's part of the state has the residuals of its own parameters alone.
+        parts = [part.inner_state.inner_state.residual for part in self._state]
+        residuals = [
+            next(r for r in of_one if isinstance(r, jnp.ndarray))
+            for of_one in zip(*parts, strict=True)
+        ]
+        return [np.asarray(join(p, r)) for p, r in zip(self._parameters, residuals, strict=True)]
+
+    def _put(self, array: Array) -> Any:
+        import jax
+
+        return jax.device_put(array.astype(jax.numpy.bfloat16))
 
 
 class OptaxSharded(OptaxBackend):
@@ -98,9 +132,12 @@ class OptaxSharded(OptaxBackend):
 
 
 @cache
-def _compiled(groups: tuple[Group, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return init and the jitted step, whose step sizes are part of the state."""
+def _compiled(
+    groups: tuple[Group, ...], dtype: str
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return init and the jitted step, whose step sizes are part of the state, in this dtype."""
     import jax
+    import jax.numpy as jnp
     import optax
 
     from innaprop.optax import innaprop
@@ -110,7 +147,9 @@ def _compiled(groups: tuple[Group, ...]) -> tuple[Callable[..., Any], Callable[.
 
     def make(group: Group, mask: list[bool] | None = None) -> Any:
         h = group.hyperparameters
-        inject = optax.inject_hyperparams(partial(innaprop, mask=mask), static_args=fixed)
+        inject = optax.inject_hyperparams(
+            partial(innaprop, mask=mask), static_args=fixed, hyperparam_dtype=jnp.dtype(dtype)
+        )
         return inject(
             h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay
         )

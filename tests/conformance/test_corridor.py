@@ -7,10 +7,11 @@ import pytest
 
 from innaprop_conformance.backends.numpy import NumPyBackend
 from innaprop_conformance.bounds import half_ulp
-from innaprop_conformance.cases import CASES, Case, flat, select
+from innaprop_conformance.cases import CASES, Case, Gradients, flat, select
 from innaprop_conformance.judge import Verdict, judge
 from innaprop_conformance.truth import find_truth
-from innaprop_core import Hyperparameters
+from innaprop_conformance.walk import chunks, walk
+from innaprop_core import Hyperparameters, momentum
 
 
 def verdict(case: Case, dtype: str, backend: NumPyBackend | None = None) -> Verdict:
@@ -71,6 +72,36 @@ def test_one_part_in_a_hundred_thousand_leaves_it_in_float32(name, sign):
 def test_one_part_in_a_million_million_leaves_it_in_float64(name):
     case = CASES["corner,heavy-damping" if name == "sigma" else "alpha=2,beta=2,decay=0.1,cosine"]
     assert not verdict(case, "float64", Off(name, 1e-12 if name != "sigma" else -1e-12)).passed
+
+
+class OffByRoundoffs(NumPyBackend):
+    """Exact, but for a share of the direction, and stored in float32."""
+
+    def __init__(self, roundoffs: int) -> None:
+        self._factor = 1 + roundoffs * 2**-24
+
+    def follow(self, case: Case, dtype: str) -> np.ndarray:
+        (chunk,) = chunks(case)
+        theta, m, v = chunk.start, *np.zeros((2, chunk.start.size))
+        thetas = []
+        for (update,) in walk(case):
+            c = momentum.coefficients(update.k, **update.values)
+            wrong = {name: getattr(c, name) * self._factor for name in ("impulse", "drive")}
+            theta, m, v = momentum.step(theta, m, v, update.gradient, c._replace(**wrong))
+            thetas.append(theta.astype(dtype).astype(float))
+        return np.array(thetas)
+
+
+def test_what_the_derivation_grants_may_be_committed():
+    # A direction that may be off by 10 roundoffs and a move by 8, where nothing else counts:
+    # steps as large as the parameters, no decay, and an eps that keeps v's errors out.
+    h = Hyperparameters(0.5, 2.0, 2.0, eps=1e3)
+    group = replace(CASES["corner,large-step"].group, hyperparameters=h)
+    case = replace(
+        CASES["corner,large-step"], groups=(group,), gradients=Gradients("nonzero", 3, 4)
+    )
+    assert verdict(case, "float32", OffByRoundoffs(17)).passed
+    assert not verdict(case, "float32", OffByRoundoffs(25)).passed
 
 
 class Late(NumPyBackend):

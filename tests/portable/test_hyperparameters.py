@@ -14,6 +14,7 @@ from innaprop_core import INNAprop as Reference
 
 keras = pytest.importorskip("keras")
 torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
 jnp = pytest.importorskip("jax.numpy")
 optax = pytest.importorskip("optax")
 tf = pytest.importorskip("tensorflow")
@@ -105,12 +106,14 @@ class TestClasses:
         content = innaprop.read_state(path)
         for state in content.parameters.values():
             state.hyperparameters["gamma"] = 2.0
+            state.momentum[:] = 1
         file.write(path, content)
         optimizer = make(beta=0.9)
         with pytest.raises(ValueError, match="must be smaller than beta"):
             innaprop.load_state(path, optimizer)
         innaprop.save_state(path, optimizer)
         assert of_file(path)["gamma"] == 1e-3
+        assert not innaprop.read_state(path).parameters["w"].momentum.any()
 
 
 def test_learning_rate_schedules_stay_and_tell_their_number(theirs):
@@ -220,6 +223,24 @@ class TestOptax:
         assert float(state.hyperparams["learning_rate"]) == pytest.approx(0.45)
         innaprop.save_state(theirs, state, params)
         assert of_file(theirs) == {**THEIRS, "gamma": 0.45}
+
+    def test_injected_schedules_of_alpha_and_beta_are_not_in_the_file(self, path):
+        state = optax.inject_hyperparams(innaprop.optax.innaprop)(
+            1e-2, alpha=optax.linear_schedule(2.0, 1.0, 10), beta=3.0
+        ).init(parameters())
+        innaprop.save_state(path, state, parameters())
+        assert (of_file(path)["alpha"], of_file(path)["beta"]) == (None, 3.0)
+        assert innaprop.read_state(path).parameters["w"].psi is None
+
+    def test_what_was_put_on_a_device_stays_there(self, theirs):
+        params = parameters()
+        state = innaprop.optax.innaprop(1e-2).init(params)
+        (device,) = state.momentum["w"].devices()
+        placed = innaprop.load_state(theirs, jax.device_put(state, device), params)
+        free = innaprop.load_state(theirs, state, params)
+        for own in ("momentum", "second_moment"):
+            assert getattr(placed, own)["w"].committed
+            assert not getattr(free, own)["w"].committed
 
     def test_in_chains_and_wrappers(self, theirs):
         params = parameters()

@@ -62,11 +62,8 @@ class OptaxBackend(SteppingBackend):
         return jax.device_put(array.astype(self._dtype))
 
 
-class OptaxBFloat16(OptaxBackend):
-    """The same with bfloat16 parameters and their residuals.
-
-    Both together are to be the float32 trajectory.
-    """
+class _Few(OptaxBackend):
+    """Another placement or storage, of which every case is compiled or every step waits."""
 
     features = OptaxBackend.features - {"long runs"}
     dtypes = ("float32",)
@@ -74,8 +71,15 @@ class OptaxBFloat16(OptaxBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: the float32 backend follows more."""
+        """Return a few: the backend itself follows more."""
         return few()
+
+
+class OptaxBFloat16(_Few):
+    """The same with bfloat16 parameters and their residuals.
+
+    Both together are to be the float32 trajectory.
+    """
 
     def parameters(self) -> list[NDArray[np.floating]]:
         import jax.numpy as jnp
@@ -96,19 +100,11 @@ class OptaxBFloat16(OptaxBackend):
         return jax.device_put(array.astype(jax.numpy.bfloat16))
 
 
-class OptaxSharded(OptaxBackend):
+class OptaxSharded(_Few):
     """The same, with the elements of every array in halves on two devices of the host."""
 
     environment = MappingProxyType({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
     mode = "distributed"
-    features = OptaxBackend.features - {"long runs"}
-    dtypes = ("float32",)
-    optimizers = ()
-
-    @classmethod
-    def cases(cls) -> dict[str, Case]:
-        """Return a few: every step of two devices waits for both."""
-        return few()
 
     def begin(self, case: Case, dtype: str) -> None:
         self._shapes = case.shapes

@@ -39,6 +39,7 @@ def step(
     sigma: Any,
     eps: Any,
     weight_decay: Any,
+    decay_momentum: bool = True,
 ) -> tuple[Any, Any, Any]:
     """Make update number k.
 
@@ -58,6 +59,8 @@ def step(
         sigma: Memory of the second moment.
         eps: Added outside the root.
         weight_decay: The paper's lambda.
+        decay_momentum: Whether the decay reaches the momentum, as printed. Without, psi decays
+            along with theta, which leaves the momentum as it is. Default True.
 
     Returns:
         theta, psi and v after the update, of the input's shape, dtype and device.
@@ -65,6 +68,8 @@ def step(
     Source: arXiv 2410.05871, Algorithm 1.
     """
     xp = array_namespace(theta, psi, v, g)
+    if not decay_momentum:
+        psi = psi - weight_decay * gamma * (1 - alpha * beta) * theta
     theta = (1 - weight_decay * gamma) * theta
     v = sigma * v + (1 - sigma) * g**2
     v_hat = v / (1 - sigma**k)

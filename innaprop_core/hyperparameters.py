@@ -25,12 +25,13 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
     """Refuse hyperparameters for which Algorithm 1 is not defined.
 
     Args:
-        values: Numbers by the names of ``Hyperparameters``; any subset. Leave ``gamma`` out
+        values: Values by the names of ``Hyperparameters``; any subset. Leave ``gamma`` out
             where the step size is not known as a number (a schedule, a tensor).
         names: What the caller's user calls them, where it differs: ``{"gamma": "lr"}``.
 
     Raises:
-        TypeError: A value is not a real number, or its name is not known.
+        TypeError: A value is not a real number, decay_momentum is not a bool, or a name is not
+            known.
         ValueError: A value is not finite or outside its range (alpha >= 0, beta > 0,
             sigma in [0, 1), eps >= 0, weight_decay >= 0, gamma >= 0), or gamma >= beta.
 
@@ -38,8 +39,13 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
     """
     for key, value in values.items():
         name = names.get(key, key)
+        if key == "decay_momentum":
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {value!r}")
+            continue
         if key not in _ALLOWED:
-            raise TypeError(f"{key!r} is no hyperparameter; these are: {', '.join(_ALLOWED)}")
+            known = ", ".join([*_ALLOWED, "decay_momentum"])
+            raise TypeError(f"{key!r} is no hyperparameter; these are: {known}")
         allowed, holds = _ALLOWED[key]
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(
@@ -75,9 +81,11 @@ class Hyperparameters:
         sigma: Memory of the second moment, in [0, 1). Default 0.999.
         eps: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay rate per unit of gamma, >= 0. Default 0.01.
+        decay_momentum: Whether weight decay reaches the momentum, as Algorithm 1 has it; without,
+            the parameter decays by gamma lambda and nothing else, as in AdamW. Default True.
 
     Raises:
-        TypeError: A value is not a real number.
+        TypeError: A value is not a real number, or decay_momentum is not a bool.
         ValueError: A value is outside its range, or gamma >= beta.
 
     Source: arXiv 2410.05871, Algorithm 1 and section 3.
@@ -89,12 +97,13 @@ class Hyperparameters:
     sigma: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.01
+    decay_momentum: bool = True
 
     def __post_init__(self) -> None:
         check_hyperparameters(asdict(self))
         # Python floats adapt to the dtype of the arrays they meet; NumPy's scalars impose theirs.
-        for name, value in asdict(self).items():
-            object.__setattr__(self, name, float(value))
+        for name in _ALLOWED:
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 FAST_TRAINING: Mapping[str, float] = MappingProxyType({"alpha": 0.1, "beta": 0.9})

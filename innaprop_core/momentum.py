@@ -7,7 +7,8 @@ and for any schedule::
     theta = theta - (gamma lambda theta + gamma m' + gamma beta u)
     m     = m' - alpha gamma m' + gamma (1 - alpha beta) u
 
-where theta on the right is the one from before the weight decay and m starts at zero. No
+where theta on the right is the one from before the weight decay and m starts at zero. Without
+``decay_momentum`` m' is m: the decay stays out of the momentum. No
 small difference of large numbers is left, and beta - gamma stands in no denominator.
 
 ``coefficients`` and ``step`` use arithmetic operators only (the root and expm1 are handed
@@ -32,7 +33,8 @@ class Coefficients(NamedTuple):
     decay: Any
     """gamma lambda: the share of theta that weight decay takes."""
     decay_drive: Any
-    """gamma lambda (1 - alpha beta) / beta: the share of theta that decay gives to m."""
+    """gamma lambda (1 - alpha beta) / beta: the share of theta that decay gives to m; the number
+    0 where the decay stays out of the momentum."""
     impulse: Any
     """gamma beta: how much of u goes into theta at once."""
     friction: Any
@@ -84,6 +86,7 @@ def coefficients(
     sigma: Any,
     eps: Any,
     weight_decay: Any,
+    decay_momentum: bool = True,
     expm1: Callable[[Any], Any] = math.expm1,
     log: Callable[[Any], Any] = math.log,
 ) -> Coefficients:
@@ -97,6 +100,7 @@ def coefficients(
         sigma: Memory of the second moment in [0, 1); a number, or what ``log`` takes.
         eps: Added to the root of the second moment.
         weight_decay: The paper's lambda.
+        decay_momentum: Whether the decay reaches the momentum too. Default True, as printed.
         expm1: The exponential minus one for k's type. Default ``math.expm1``.
         log: The natural logarithm for sigma's type. Default ``math.log``.
 
@@ -106,7 +110,7 @@ def coefficients(
     return Coefficients(
         gamma=gamma,
         decay=gamma * weight_decay,
-        decay_drive=gamma * (weight_decay * (viscous / beta)),
+        decay_drive=gamma * (weight_decay * (viscous / beta)) if decay_momentum else 0.0,
         impulse=gamma * beta,
         friction=gamma * alpha,
         drive=gamma * viscous,

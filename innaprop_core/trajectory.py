@@ -90,7 +90,10 @@ def _in_decimal(
     stored_in: DTypeLike | None,
     digits: int,
 ) -> _Iterates:
-    values = {name: Decimal(float(value)) for name, value in asdict(hyperparameters).items()}
+    values: dict[str, Any] = {
+        name: value if isinstance(value, bool) else Decimal(value)
+        for name, value in asdict(hyperparameters).items()
+    }
     iterates = []
     with decimal.localcontext(prec=digits) as context:
         context.clear_traps()

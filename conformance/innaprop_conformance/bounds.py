@@ -87,7 +87,7 @@ class Bounds:
             np.abs(new_theta) + self._arithmetic.theta + self._storage.theta, self._dtype
         )
         # Some forms find the old theta from the new one, as that is stored.
-        pull = update.values["weight_decay"] / update.values["beta"]
+        pull = self._pull(update.values)
         viscous = 1 + update.values["alpha"] * update.values["beta"]
         in_m = in_m + 2 * c.gamma * viscous * pull * half
 
@@ -140,10 +140,10 @@ class Bounds:
     ) -> tuple[Array, Array]:
         """Return what the arithmetic of one update adds to the errors of theta and m."""
         alpha, beta, gamma, unit = h["alpha"], h["beta"], h["gamma"], self._unit
-        pull = h["weight_decay"] / beta * theta
+        pull = self._pull(h) * theta
         mixed = m + gamma * abs(1 - alpha * beta) * pull
         driven = (1 + alpha * beta) * (u + pull)
-        in_theta = _OF_MOVE * unit * gamma * (beta * pull + mixed + beta * u)
+        in_theta = _OF_MOVE * unit * gamma * (h["weight_decay"] * theta + mixed + beta * u)
         in_m = _OF_MOMENTUM * unit * (mixed + new_m)
         in_m = in_m + _OF_MOVE * unit * gamma * (alpha * mixed + driven)
         of_alpha, of_beta = self._of_schedule("alpha"), self._of_schedule("beta")
@@ -154,6 +154,11 @@ class Bounds:
             + of_beta / beta * pull
         )
         return in_theta, in_m
+
+    @staticmethod
+    def _pull(h: dict[str, float]) -> float:
+        """Return lambda / beta, by which weight decay reaches the momentum, if it does."""
+        return h["weight_decay"] / h["beta"] if h["decay_momentum"] else 0.0
 
     def _of_schedule(self, name: str) -> float:
         """Return how far a schedule may be off that is evaluated in the run's precision."""

@@ -25,8 +25,8 @@ from innaprop_conformance.truth import Truth
 from innaprop_conformance.walk import chunks, walk
 
 FORMAT = "innaprop-conformance-cases"
-VERSION = 1
-HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay")
+VERSION = 2
+HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay", "decay_momentum")
 """The last axis of ``hyperparameters``."""
 _Tensors = dict[str, NDArray[Any]]
 

@@ -84,7 +84,10 @@ class _Exact:
 
     def step(self, update: Update) -> None:
         """Make one update, in the caller's decimal context."""
-        values = {name: Decimal(value) for name, value in update.values.items()}
+        values: dict[str, Any] = {
+            name: value if isinstance(value, bool) else Decimal(value)
+            for name, value in update.values.items()
+        }
         alpha, beta = values["alpha"], values["beta"]
         if self._dampings != (alpha, beta):
             if self._dampings is not None:

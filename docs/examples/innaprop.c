@@ -50,7 +50,7 @@ static void step(real *theta, real *m, real *v, const float *g, int64_t n, int64
                  const double *hyperparameters) {
     double gamma = hyperparameters[0], alpha = hyperparameters[1], beta = hyperparameters[2];
     double sigma = hyperparameters[3], lambda = hyperparameters[5], viscous = 1 - alpha * beta;
-    real decay = gamma * lambda, decay_drive = gamma * lambda * viscous / beta;
+    real decay = gamma * lambda, decay_drive = hyperparameters[6] * gamma * lambda * viscous / beta;
     real impulse = gamma * beta, friction = alpha * gamma, drive = gamma * viscous;
     real correction = sigma > 0 ? -expm1(k * log(sigma)) : 1, eps = hyperparameters[4];
     real averaging = 1 - sigma, memory = sigma, rate = gamma;
@@ -91,7 +91,7 @@ int main(int count, char **arguments) {
         for (int64_t p = 0, at = 0; p < parameters; at += sizes[p++])
             if (k[j * parameters + p] > 0) /* else it has no gradient now, and stays */
                 step(theta + at, m + at, v + at, g + at, sizes[p], k[j * parameters + p],
-                     hyperparameters + 6 * (j * parameters + p));
+                     hyperparameters + 7 * (j * parameters + p));
         for (int64_t i = 0; i < number; i++) fwrite(theta + judged[i], sizeof(real), 1, file);
     }
     return fclose(file) ? 1 : 0;

@@ -120,6 +120,8 @@ def _parse(file: Any) -> Snapshot:
 
 def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) -> ParameterState:
     """Return the state of one parameter; takes its arrays off the keys."""
+    # A file from before there was a choice.
+    entry = {"decay_momentum": True, **entry}
     expected = {"dtype", "step", *HYPERPARAMETERS}
     if entry.keys() != expected:
         raise ValueError(

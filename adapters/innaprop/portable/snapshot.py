@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 SIXTEEN_BITS = ("bfloat16", "float16")
 DTYPES = ("float32", "float64", *SIXTEEN_BITS)
-HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay")
+HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay", "decay_momentum")
 _COUNTS_END = 2**31
 """Some frameworks count in int32."""
 
@@ -28,8 +28,8 @@ class ParameterState:
         momentum: Of the parameter's shape, finite; float64 for float64 parameters, float32 for
             others.
         second_moment: Likewise, and not negative.
-        hyperparameters: ``gamma``, ``alpha``, ``beta``, ``sigma``, ``eps`` and
-            ``weight_decay``, as in ``innaprop_core.Hyperparameters``; None where there is a
+        hyperparameters: ``gamma``, ``alpha``, ``beta``, ``sigma``, ``eps``, ``weight_decay`` and
+            ``decay_momentum``, as in ``innaprop_core.Hyperparameters``; None where there is a
             schedule, or where the number is not known.
         psi: The paper's psi, like the momentum; None where alpha and beta are not known.
             Default None.

@@ -61,7 +61,13 @@ class _KerasBackend(SteppingBackend):
         group = max(case.groups, key=lambda group: group.hyperparameters.weight_decay)
         h = group.hyperparameters
         self._optimizer = INNAprop(
-            h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay
+            h.gamma,
+            group.alpha or h.alpha,
+            group.beta or h.beta,
+            h.sigma,
+            h.eps,
+            h.weight_decay,
+            decay_momentum=h.decay_momentum,
         )
         self._optimizer.exclude_from_weight_decay(
             [

@@ -144,7 +144,9 @@ def _compiled(
     def make(group: Group, mask: list[bool] | None = None) -> Any:
         h = group.hyperparameters
         inject = optax.inject_hyperparams(
-            partial(innaprop, mask=mask), static_args=fixed, hyperparam_dtype=jnp.dtype(dtype)
+            partial(innaprop, mask=mask, decay_momentum=h.decay_momentum),
+            static_args=fixed,
+            hyperparam_dtype=jnp.dtype(dtype),
         )
         return inject(
             h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay

@@ -29,6 +29,7 @@ def make_optimizer(group: Group, variables: list[Any]) -> Any:
         h.sigma,
         h.eps,
         h.weight_decay,
+        decay_momentum=h.decay_momentum,
     )
     # A function that is traced cannot make state for a variable that it meets later.
     optimizer.build(variables)

@@ -24,6 +24,7 @@ def settings(group: Group) -> dict[str, Any]:
         "sigma": h.sigma,
         "eps": h.eps,
         "weight_decay": h.weight_decay,
+        "decay_momentum": h.decay_momentum,
     }
 
 

@@ -166,6 +166,47 @@ def _precision() -> Iterator[Case]:
         )
 
 
+def _decay() -> Iterator[Case]:
+    """Weight decay up to where a step takes all of a weight, and decay that spares the momentum.
+
+    1 - gamma lambda (1 + gamma (1 - alpha beta) / beta) is what an update leaves of a weight in
+    itself. Forms that find the old weight from the new one divide by it.
+    """
+    steps = 40
+    shares = {
+        "1e-6": Hyperparameters(1e-3, 0.1, 0.9, weight_decay=1e-3),
+        "0.25": Hyperparameters(0.25, 2.0, 0.5, weight_decay=1.0),
+        "0.9": Hyperparameters(0.3, 0.1, 0.9, weight_decay=3.0),
+        "1": Hyperparameters(0.25, 2.0, 0.5, weight_decay=4.0),
+        "1,damped": Hyperparameters(0.25, 4.0, 2.0, weight_decay=4.0),
+        "1.25": Hyperparameters(0.25, 0.1, 0.5, weight_decay=5.0),
+    }
+    for share, h in shares.items():
+        yield Case(f"decay,{share}", "decay", (Group(h, SHAPES),), steps)
+        linear = Schedule("linear", h.gamma / 2, steps, h.gamma)
+        yield Case(f"decay,{share},linear", "decay", (Group(h, SHAPES, linear),), steps)
+    remainder_is_none = Hyperparameters(0.5, 0.5, 1.0, weight_decay=1.6)  # 0.8 (1 + 0.25) = 1
+    yield Case("decay,nothing-left", "decay", (Group(remainder_is_none, SHAPES),), steps)
+
+
+def _spared_momentum() -> Iterator[Case]:
+    """Weight decay as AdamW has it: it takes its share of the weight, and leaves the momentum."""
+    steps = 100
+    for name, h in {
+        "fast": _FAST,
+        "accurate": _ACCURATE,
+        "decay-1": Hyperparameters(0.25, 0.1, 0.9, weight_decay=4.0),
+        "alpha-beta-1": Hyperparameters(1e-2, 0.5, 2.0, weight_decay=0.1),
+    }.items():
+        spared = replace(h, decay_momentum=False)
+        group = Group(spared, SHAPES, Schedule("cosine", h.gamma, steps))
+        yield Case(f"spared,{name}", "spared momentum", (group,), steps)
+    bare = Hyperparameters(_FAST.gamma, weight_decay=0.0, decay_momentum=False, **FAST_TRAINING)
+    fast = replace(_FAST, decay_momentum=False)
+    both = (Group(fast, SHAPES[:2]), Group(bare, SHAPES[2:]))
+    yield Case("spared,groups", "spared momentum", both, steps)
+
+
 def _by_name(cases: Iterator[Case]) -> dict[str, Case]:
     return {case.name: case for case in cases}
 
@@ -179,6 +220,8 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "long runs": _by_name(_long_runs()),
     "missing gradients": _by_name(_gaps()),
     "groups": _by_name(_groups()),
+    "decay": _by_name(_decay()),
+    "spared momentum": _by_name(_spared_momentum()),
     "precision": _by_name(_precision()),
 }
 """Every family's cases, by name."""
@@ -223,6 +266,9 @@ def few() -> dict[str, Case]:
         "gaps,fast",
         "groups,all-settings",
         "groups,decay",
+        "decay,1",
+        "decay,1.25,linear",
+        "spared,fast",
         "precision,accurate",
     )
     return {name: CASES[name] for name in chosen}
@@ -246,6 +292,12 @@ def some() -> dict[str, Case]:
         "gradients,subnormal",
         "shapes,empty-among-others",
         "shapes,million",
+        "decay,0.9",
+        "decay,1,damped",
+        "decay,1,linear",
+        "decay,nothing-left",
+        "spared,accurate",
+        "spared,decay-1",
         "long,fast",
     }
     return {name: case for name, case in CASES.items() if name in chosen or name in few()}

@@ -24,6 +24,8 @@ class Operations(NamedTuple):
     """The float32 of int32 bits."""
     integer: Callable[[Any], Any]
     """int16, or whole float32, as int32."""
+    floating: Callable[[Any], Any]
+    """int32 as float32."""
     widen: Callable[[Any], Any]
     """A 16-bit float as float32."""
     narrow: Callable[[Any, str], Any]
@@ -47,7 +49,7 @@ def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:
     if dtype == "bfloat16":
         return to.real(bfloat16.join(bits, residual, to.where))
     units = to.where((bits & _EXPONENT) != _EXPONENT, residual, 0)
-    return base + units * to.real(_unit(bits, 1, to.where))
+    return base + to.floating(units) * to.real(_unit(bits, 1, to.where))
 
 
 def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:

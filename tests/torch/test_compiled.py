@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from innaprop.torch import INNAprop
-from innaprop.torch.residual import join
+from innaprop.forms.foreach import join
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from innaprop.torch import fused_gpu
-from innaprop.torch.residual import join
+from innaprop.forms.foreach import join
 
 # `make test` installs Triton apart from the other frameworks; PyTorch's CUDA builds bring it.
 APART = Path(sys.prefix, "triton")

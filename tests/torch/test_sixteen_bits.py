@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from innaprop.torch import INNAprop
-from innaprop.torch.residual import join, split
+from innaprop.forms.foreach import join, split
 from innaprop_core import Hyperparameters, trajectory
 
 IMPLEMENTATIONS = [{"foreach": False}, {"foreach": True}, {"fused": True}]

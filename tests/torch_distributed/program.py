@@ -31,7 +31,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from innaprop.torch import INNAprop
-from innaprop.torch.residual import join
+from innaprop.forms.foreach import join
 
 IMPLEMENTATIONS = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 OPTIONS = {"lr": 1e-2, "alpha": 0.1, "beta": 0.9, "weight_decay": 0.1}

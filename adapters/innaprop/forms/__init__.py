@@ -4,7 +4,8 @@ A form makes one update of rows, with the core's ``Coefficients``; what an optim
 framework (options, groups, state, checkpoints) is the adapters' part. Each module of a form says in
 ``FORM`` for which compiler it is, what it moves, and where it is valid.
 
-- ``foreach``: PyTorch, operation by operation.
+- ``foreach``: PyTorch, operation by operation, on lists of tensors.
+- ``single_tensor``: PyTorch, operation by operation, on a tensor at a time.
 - ``traced``: PyTorch, for ``torch.compile``.
 - ``c``, with ``kernel.c``: a C kernel for the CPU, one pass over memory; ``library`` builds it.
 - ``triton``, with ``triton_kernel``: the same for a GPU.
@@ -18,7 +19,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
 
-NAMES = ("foreach", "traced", "c", "triton", "looking_back", "functional", "variables")
+NAMES = (
+    "foreach",
+    "single_tensor",
+    "traced",
+    "c",
+    "triton",
+    "looking_back",
+    "functional",
+    "variables",
+)
 """Modules that have a ``FORM``."""
 
 
@@ -55,8 +65,10 @@ class Form:
     """Whether it writes into the arrays it is given."""
     reads_scalars: bool
     """Whether the host has to know the coefficients as numbers."""
-    skips: bool
+    skips: bool = False
     """Whether it can leave all as it is where a tensor says so."""
+    corrects: bool = False
+    """Whether it finds the bias correction by itself, from each row's count of updates."""
 
 
 def all_forms() -> dict[str, Form]:

@@ -88,7 +88,7 @@ class Snapshot:
             )
 
 
-def as_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | bool | None:
     """Return a hyperparameter as a state holds it: None for a schedule.
 
     Of a float32 it is the shortest decimal that rounds to it, which is what a user has written.
@@ -96,6 +96,8 @@ def as_number(value: Any) -> float | None:
     Args:
         value: A number, an array of one element, a callable or None.
     """
+    if isinstance(value, bool):
+        return value
     if value is None or callable(value):
         return None
     scalar = np.asarray(value).reshape(())[()]

@@ -1,5 +1,6 @@
-"""The optimizer: options, groups, state, and which implementation does the work."""
+"""The optimizer: options, groups, state, and which form does the work."""
 
+from array import array
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, overload
@@ -7,7 +8,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from innaprop.torch import fused_gpu
+from innaprop.forms import Row, traced
+from innaprop.forms.foreach import NARROW, join
 from innaprop.torch.options import (
     FLAGS,
     SCHEDULABLE,
@@ -17,10 +19,8 @@ from innaprop.torch.options import (
     plain_numbers,
 )
 from innaprop.torch.plain import gradient_of, local, plain
-from innaprop.torch.plan import NARROW, Call, Plan, make_plan
-from innaprop.torch.residual import join
-from innaprop.torch.state import read_state_dict
-from innaprop.torch.update import Tensors, traced
+from innaprop.torch.plan import Call, Gathered, Plan, gather, kernel_of, make_plan
+from innaprop.torch.state import count_dtype, read_state_dict
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -53,15 +53,19 @@ class INNAprop(torch.optim.Optimizer):
         eps: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of lr, the paper's lambda, >= 0. Default 0.01.
         maximize: Follow the gradient up, not down. Default False.
-        foreach: Use ``torch._foreach`` operations: faster on a GPU, more memory. Default None,
-            which is True if all parameters of the group are on a GPU.
+        foreach: Use ``torch._foreach`` operations (True), or update a tensor at a time (False).
+            Default None: a kernel wherever there is one, else True.
         capturable: Keep the step count on the parameter's device and read nothing from there,
             so that a CUDA graph can hold the step. Default False.
         fused: Use one kernel for all parameters, the fastest: in C on the CPU, in Triton on
-            CUDA devices. It is compiled on first use; without a C compiler, or Triton, the
-            optimizer warns once and goes on with foreach. Default None, which is False.
+            CUDA devices. It is compiled on first use. Default None: where there is one, unless
+            foreach says otherwise. With True the optimizer warns once where there is none, and
+            goes on with foreach.
         residual: Keep 16 more bits for every bfloat16 and float16 parameter, such that both
             together are the float32 trajectory. Without, small steps vanish in the rounding.
+            Default True.
+        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says.
+            Without, the parameter decays by lr times weight_decay and nothing else, as in AdamW.
             Default True.
 
     Raises:
@@ -70,7 +74,7 @@ class INNAprop(torch.optim.Optimizer):
             other.
         RuntimeError: fused is True and a parameter is not on the CPU or a CUDA device, or not real.
 
-    State per parameter: ``step`` (updates made, a float32 scalar), ``momentum_buffer`` and
+    State per parameter: ``step`` (updates made, a float64 scalar), ``momentum_buffer`` and
     ``exp_avg_sq`` (like the parameter, in float32 for 16-bit ones), all starting at zero; for
     16-bit parameters ``residual`` (int16).
 
@@ -101,6 +105,7 @@ class INNAprop(torch.optim.Optimizer):
         capturable: bool = False,
         fused: bool | None = None,
         residual: bool = True,
+        decay_momentum: bool = True,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -114,14 +119,15 @@ class INNAprop(torch.optim.Optimizer):
             "capturable": capturable,
             "fused": fused,
             "residual": residual,
+            "decay_momentum": decay_momentum,
         }
         check_options(defaults)
-        self._plans: dict[int, Plan] = {}
+        self._plan: Plan | None = None
         super().__init__(params, plain_numbers(defaults))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._plans = {}
+        self._plan = None
         for group in self.param_groups:
             for flag, default in FLAGS.items():
                 group.setdefault(flag, default)
@@ -208,26 +214,44 @@ class INNAprop(torch.optim.Optimizer):
         active = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
         for group, params in zip(self.param_groups, active, strict=True):
             self._check(group, params)
-        plans = self._find_plans(active)
-        work: list[tuple[Call, list[Tensor], Coefficients, Any]] = []
-        for group, plan in zip(self.param_groups, plans, strict=True):
-            for call in plan.calls:
-                coefficients = self._coefficients(group, call)
-                scale = self._gradient_scale(group, reads=call.update is not fused_gpu.fused)
-                work.append((call, call.gradients(), coefficients, scale))
-        in_kernel = capturable and all(call.update is fused_gpu.fused for call, *_ in work)
-        if skip is not None and not in_kernel:
+        gathered, plan = self._gather(active)
+        skips = skip is not None and all(call.form.FORM.skips for call in plan.calls)
+        if skip is not None and not (skips and capturable):
             if skip.item():
                 return loss
             skip = None
-        for call, grads, coefficients, scale in work:
-            call.steps.add_(1)
-            if skip is None:
-                call.update(call.tensors, grads, coefficients, scale)
-            else:
-                call.steps.sub_(skip.to(call.steps.device))
-                fused_gpu.fused(call.tensors, grads, coefficients, scale, skip)
+        work = [(call, *self._prepared(call, gathered)) for call in plan.calls]
+        for call, own, sets, which in work:
+            call.form.update(own.rows, call.layout, sets, which, own.steps, skip)
         return loss
+
+    def _prepared(
+        self, call: Call, gathered: Gathered
+    ) -> tuple[Gathered, list[tuple[Coefficients, Any]], "array[int]"]:
+        """Return a call's rows, with their scalars: sets, and which row takes which."""
+        own = gathered.picked(call.places)
+        reads = call.form.FORM.reads_scalars
+        scales = [self._gradient_scale(group, reads=reads) for group in self.param_groups]
+        if own.params and self.param_groups[own.groups[0]]["capturable"] and not reads:
+            # The counts are on the device, and stay unread.
+            sets = []
+            for i, group in enumerate(self.param_groups):
+                steps = [step for step, of in zip(own.steps, own.groups, strict=True) if of == i]
+                k = torch.stack(steps) + 1 if steps else torch.ones(1)
+                sets.append((self._coefficients_at(group, k), scales[i]))
+            return own, sets, call.groups
+        if call.form.FORM.corrects and not any(map(has_schedules, self.param_groups)):
+            return own, [
+                (self._coefficients_at(group, 1), scale)
+                for group, scale in zip(self.param_groups, scales, strict=True)
+            ], call.groups
+        counts = [step.item() for step in own.steps]
+        places: dict[tuple[int, float], int] = {}
+        which = array("q", [places.setdefault(key, len(places)) for key in zip(own.groups, counts)])
+        return own, [
+            (self._coefficients_at(self.param_groups[i], count + 1), scales[i])
+            for i, count in places
+        ], which
 
     def _health_check(self) -> None:
         # PyTorch's own: a step in a CUDA graph must be capturable. Older ones call it otherwise.
@@ -249,21 +273,22 @@ class INNAprop(torch.optim.Optimizer):
             for updates in {self._updates(p) for p in active}:
                 numbers_at(group, updates)
 
-    def _find_plans(self, active: list[list[Tensor]]) -> list[Plan]:
-        """Return the plan of each group: the last one, where it holds."""
-        stale = [
-            (i, group, params)
-            for i, (group, params) in enumerate(zip(self.param_groups, active, strict=True))
-            if i not in self._plans or not self._plans[i].holds(params, self.state, group)
-        ]
-        for _, _, params in stale:
-            for p in params:
-                self._check_shapes(p)
-        for i, group, params in stale:
-            for p in params:
-                self._complete_state(p, group)
-            self._plans[i] = make_plan(params, self.state, group)
-        return [self._plans[i] for i in range(len(active))]
+    def _gather(self, active: list[list[Tensor]]) -> tuple[Gathered, Plan]:
+        """Return all rows, and the plan of their update: the last one, where it holds."""
+        gathered = gather(self.param_groups, active, self.state)
+        if gathered is None or self._plan is None or not self._plan.holds(
+            gathered, self.param_groups
+        ):
+            for params in active:
+                for p in params:
+                    self._check_shapes(p)
+            for group, params in zip(self.param_groups, active, strict=True):
+                for p in params:
+                    self._complete_state(p, group)
+            gathered = gather(self.param_groups, active, self.state)
+            assert gathered is not None
+            self._plan = make_plan(gathered, self.param_groups)
+        return gathered, self._plan
 
     def _check_shapes(self, p: Tensor) -> None:
         """Refuse a parameter that was given other data than its gradient and state are of."""
@@ -286,15 +311,12 @@ class INNAprop(torch.optim.Optimizer):
             self._complete_state(p, group)
             state = self.state[p]
             state["step"] += 1
-            c = self._coefficients_at(group, _precise(state["step"], p))
+            c = self._coefficients_at(group, state["step"])
             if skip is not None:
                 state["step"] -= skip.to(state["step"].device)
-            tensors = Tensors(
-                [plain(p)], [plain(state["momentum_buffer"])], [plain(state["exp_avg_sq"])]
-            )
-            if "residual" in state:
-                tensors.residuals.append(plain(state["residual"]))
-            traced(tensors, [gradient_of(p)], c, scale, skip)
+            residual = plain(state["residual"]) if "residual" in state else None
+            m, v = plain(state["momentum_buffer"]), plain(state["exp_avg_sq"])
+            traced.update([Row(plain(p), gradient_of(p), m, v, residual)], c, scale, skip)
 
     def _complete_state(self, p: Tensor, group: dict[str, Any]) -> None:
         """Create what is missing of a parameter's state."""
@@ -302,10 +324,10 @@ class INNAprop(torch.optim.Optimizer):
         dtype = torch.float32 if p.dtype in NARROW else p.dtype
         device = p.device if group["capturable"] else torch.device("cpu")
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+            state["step"] = torch.zeros((), dtype=count_dtype(device), device=device)
             for name in ("momentum_buffer", "exp_avg_sq"):
                 state[name] = torch.zeros_like(p, dtype=dtype)
-        state["step"] = state["step"].to(device)
+        state["step"] = state["step"].to(device, count_dtype(device))
         for name in _WIDE_STATE:
             value = state.get(name)
             # The parameter may have been given another dtype since.
@@ -319,19 +341,12 @@ class INNAprop(torch.optim.Optimizer):
             # The authors' state: only now is the parameter sure to be the one it belongs to.
             numbers = numbers_at(group, max(self._updates(p) - 1, 0))
             state["momentum_buffer"] = momentum.momentum_from_psi(
-                wide(p, state), state.pop("psi"), **numbers
+                _wide(p, state), state.pop("psi"), **numbers
             )
 
     def _updates(self, p: Tensor) -> int:
         state = self.state.get(p)
         return int(state["step"].item()) if state else 0
-
-    def _coefficients(self, group: dict[str, Any], call: Call) -> Coefficients:
-        """Return the scalars of this step, of which the counts do not know yet."""
-        if not group["capturable"]:
-            return self._coefficients_at(group, call.steps[0].item() + 1)
-        steps = call.steps if len(call.params) > 1 else call.steps[0]
-        return self._coefficients_at(group, _precise(steps, call.params[0]) + 1)
 
     def _coefficients_at(self, group: dict[str, Any], k: Any) -> Coefficients:
         lr = group["lr"]
@@ -346,13 +361,22 @@ class INNAprop(torch.optim.Optimizer):
             sigma=float(group["sigma"]),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
+            decay_momentum=group["decay_momentum"],
             **({"expm1": torch.expm1} if isinstance(k, Tensor) else {}),
         )
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether torch.amp.GradScaler leaves unscaling and skipping to the step."""
-        return any(group["fused"] for group in self.param_groups)
+        """Whether torch.amp.GradScaler leaves unscaling and skipping to the step.
+
+        Where a kernel was asked for and is there. By default the scaler does it: trainers that
+        clip gradients refuse an optimizer that unscales them itself.
+        """
+        return any(
+            group["fused"] and kernel is not None and not isinstance(kernel.load(), str)
+            for group in self.param_groups
+            for kernel in {kernel_of(p.device) for p in group["params"]}
+        )
 
     def _gradient_scale(self, group: dict[str, Any], *, reads: bool) -> Any:
         """Return the factor of the gradients: a number, or unread where GradScaler has one."""
@@ -406,6 +430,23 @@ class INNAprop(torch.optim.Optimizer):
         return state_dict
 
     @torch.no_grad()
+    def master_weights(self, parameter: Tensor) -> Tensor:
+        """Return a parameter's master weights: for a 16-bit one, the float32 that it follows.
+
+        Args:
+            parameter: One of the optimizer's parameters.
+
+        Returns:
+            A new tensor like the parameter; of a 16-bit one with its residual, in float32.
+
+        Raises:
+            ValueError: The optimizer does not hold this parameter.
+        """
+        self._group_of(parameter)
+        theta = _wide(parameter, self.state.get(parameter, {}))
+        return theta.clone() if theta is parameter else theta
+
+    @torch.no_grad()
     def psi(self, parameter: Tensor) -> Tensor:
         """Return the paper's psi of a parameter.
 
@@ -420,32 +461,31 @@ class INNAprop(torch.optim.Optimizer):
 
         Source: arXiv 2410.05871, Algorithm 1.
         """
+        group = self._group_of(parameter)
+        state: dict[str, Any] = self.state.get(parameter, {})
+        if "psi" in state:
+            return state["psi"].clone()  # type: ignore[no-any-return]
+        theta = _wide(parameter, state)
+        m = state.get("momentum_buffer")
+        updates = int(state["step"].item()) if state else 0
+        psi: Tensor = momentum.psi_from_momentum(
+            theta,
+            torch.zeros_like(theta) if m is None else m,
+            **numbers_at(group, max(updates - 1, 0)),
+        )
+        return psi
+
+    def _group_of(self, parameter: Tensor) -> dict[str, Any]:
         for group in self.param_groups:
             if any(parameter is p for p in group["params"]):
-                state: dict[str, Any] = self.state.get(parameter, {})
-                if "psi" in state:
-                    return state["psi"].clone()  # type: ignore[no-any-return]
-                theta = wide(parameter, state)
-                m = state.get("momentum_buffer")
-                updates = int(state["step"].item()) if state else 0
-                psi: Tensor = momentum.psi_from_momentum(
-                    theta,
-                    torch.zeros_like(theta) if m is None else m,
-                    **numbers_at(group, max(updates - 1, 0)),
-                )
-                return psi
+                return group
         raise ValueError(
             f"parameter must be one that the optimizer holds, got a tensor of shape "
             f"{tuple(parameter.shape)} that it does not"
         )
 
 
-def _precise(step: Tensor, p: Tensor) -> Tensor:
-    """Return a step count to compute with, as precise as the parameter."""
-    return step.double() if p.dtype in (torch.float64, torch.complex128) else step
-
-
-def wide(p: Tensor, state: dict[str, Any]) -> Tensor:
+def _wide(p: Tensor, state: dict[str, Any]) -> Tensor:
     """Return the parameter in the dtype of its state."""
     if "residual" in state:
         # On local parts: shifts of a DTensor's bits go wrong.

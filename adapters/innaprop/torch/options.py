@@ -20,6 +20,7 @@ FLAGS: Mapping[str, bool | None] = {
     "capturable": False,
     "fused": None,
     "residual": True,
+    "decay_momentum": True,
 }
 
 
@@ -47,6 +48,13 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise TypeError(f"{key} must be {allowed}, got {value!r}")
     if options["fused"] and options["foreach"]:
         raise ValueError("fused and foreach cannot both be True")
+
+
+def kernel_is_asked_for(options: Mapping[str, Any]) -> bool:
+    """Return whether a group takes a kernel where there is one: by its wish, or by default."""
+    if options["fused"] is None:
+        return options["foreach"] is None
+    return bool(options["fused"])
 
 
 def _is_schedule(key: str, value: Any) -> bool:

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PLAIN = {Tensor, torch.nn.Parameter}
-"""Types whose tensors are what they seem; others may hold several, or none yet."""
+from innaprop.forms import c
+
+PLAIN = {*c.PLAIN}
 
 
 def local(tensor: Any) -> Any:

@@ -1,168 +1,168 @@
-"""Which parameters one call of an implementation updates, worked out once and kept.
+"""Which parameters one call of a form updates, worked out once and kept as long as it holds.
 
-Sorting hundreds of parameters costs more than updating them, if they are small. A plan holds
-until something that it follows from has changed: which parameters have gradients, where they and
-their state lie, an option, or a count.
+Sorting hundreds of parameters costs more than updating them, if they are small. A plan holds until
+something that it follows from has changed: which parameters have gradients, where they and their
+state lie, their dtypes, an option. It knows addresses and holds no tensor, so that state that is
+moved elsewhere is freed.
 """
 
 import functools
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from innaprop.torch import fused_cpu, fused_gpu
-from innaprop.torch.memory import is_dense
-from innaprop.torch.options import FLAGS
+from innaprop.forms import Row, c, foreach, single_tensor, triton
+from innaprop.forms.foreach import NARROW
+from innaprop.torch.options import FLAGS, kernel_is_asked_for
 from innaprop.torch.plain import PLAIN, gradient_of, local, plain
-from innaprop.torch.update import Tensors, Update, foreach, single_tensor
 
-_STATE_TENSORS = ("momentum_buffer", "exp_avg_sq", "step")
-NARROW = {torch.bfloat16, torch.float16}
 _dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
+_momentum_buffer, _exp_avg_sq, _step = map(itemgetter, ("momentum_buffer", "exp_avg_sq", "step"))
+
+
+class Gathered(NamedTuple):
+    """The parameters that have gradients, with what their update reads and writes."""
+
+    params: list[Tensor]
+    groups: list[int]
+    """Of each the place of its group."""
+    rows: Row
+    """A row whose fields are lists of plain tensors."""
+    steps: list[Tensor]
+    """The counts of updates made."""
+
+    def picked(self, places: Sequence[int] | None) -> "Gathered":
+        """Return those at some places; None stands for all."""
+        if places is None:
+            return self
+        chosen = [[column[i] for i in places] for column in (self.params, self.groups, self.steps)]
+        rows = Row(*([column[i] for i in places] for column in self.rows))
+        return Gathered(chosen[0], chosen[1], rows, chosen[2])
+
+    def single_rows(self) -> list[Row]:
+        """Return the rows one by one."""
+        return list(map(Row, *self.rows))
+
+
+def gather(
+    groups: Sequence[dict[str, Any]], active: Sequence[list[Tensor]], state: dict[Any, Any]
+) -> Gathered | None:
+    """Return all rows, group by group; None if a state is not complete.
+
+    Runs at every step: what it does for each tensor is done by C code.
+    """
+    params = [p for of_group in active for p in of_group]
+    places = [i for i, of_group in enumerate(active) for _ in of_group]
+    states = list(map(state.get, params))
+    grads: list[Any] = [p.grad for p in params]
+    thetas: list[Any] = params
+    dtypes = {*map(_dtype, params)}
+    try:
+        ms = list(map(_momentum_buffer, states))  # type: ignore[arg-type]
+        vs = list(map(_exp_avg_sq, states))  # type: ignore[arg-type]
+        steps = list(map(_step, states))  # type: ignore[arg-type]
+        residuals: list[Any] = [None] * len(params)
+        if not dtypes.isdisjoint(NARROW):
+            residuals = [
+                s["residual"] if groups[i]["residual"] and p.dtype in NARROW else None  # type: ignore[index]
+                for i, p, s in zip(places, params, states, strict=True)
+            ]
+    except (KeyError, TypeError):
+        return None
+    if not PLAIN.issuperset(map(type, params)) or any(dtype.is_complex for dtype in dtypes):
+        thetas, ms, vs = (list(map(plain, column)) for column in (params, ms, vs))
+        residuals = list(map(local, residuals))
+        grads = list(map(gradient_of, params))
+    elif not PLAIN.issuperset(map(type, grads)):
+        grads = list(map(gradient_of, params))
+    return Gathered(params, places, Row(thetas, grads, ms, vs, residuals), steps)
 
 
 @dataclass
 class Call:
-    """Parameters that are updated together: one implementation, device, dtype and count."""
+    """Rows that are updated together, by one form."""
 
-    update: Update
-    params: list[Tensor] = field(default_factory=list)
-    """The optimizer's parameters, whose gradients are read at every step."""
-    steps: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """The counts of updates made, of which every parameter's ``step`` is an element."""
-    tensors: Tensors = field(default_factory=Tensors)
-    """What is updated, as plain tensors."""
-
-    def gradients(self) -> list[Tensor]:
-        """Return this step's gradients, as plain tensors.
-
-        They are not kept: whoever sets ``grad`` to None expects its memory back.
-        """
-        grads: list[Any] = [p.grad for p in self.params]
-        if {*map(type, grads)} == {Tensor} and not self.params[0].is_complex():
-            return grads
-        return list(map(gradient_of, self.params))
+    form: Any
+    """The form's module."""
+    places: list[int] | None
+    """Where they stand among all that were gathered; None if they are all."""
+    layout: Any
+    """What the form keeps of them."""
+    groups: "array[int]"
+    """Of each row the place of its group."""
 
 
 @dataclass
 class Plan:
-    """The calls that update a group's parameters that have gradients."""
+    """The calls that make an update."""
 
+    key: list[Any]
+    """What it follows from."""
     calls: list[Call]
-    key: list[Any] | None
-    """What it follows from, but for the counts; None if it is not to be kept."""
 
-    def holds(
-        self,
-        active: list[Tensor],
-        state: dict[Any, dict[str, Any]],
-        options: dict[str, Any],
-    ) -> bool:
-        """Return whether the plan is still that of these parameters, state and options."""
-        return (
-            self.key is not None
-            and self.key == _key(active, state, options)
-            # A count that somebody has set parts a call; with capturable there are no others.
-            and (
-                options["capturable"]
-                or not any(bool((call.steps != call.steps[0]).any()) for call in self.calls)
-            )
-        )
+    def holds(self, gathered: Gathered, groups: Sequence[dict[str, Any]]) -> bool:
+        """Return whether the plan is still that of these rows and options."""
+        return self.key == _key(gathered, groups)
 
 
-def _key(
-    active: list[Tensor], state: dict[Any, dict[str, Any]], options: dict[str, Any]
-) -> list[Any] | None:
-    """Return what changes where a plan does; None if a parameter's state is not complete.
-
-    Lists of what C code reads off each tensor: this runs at every step.
-    """
-    states: list[Any] = list(map(state.get, active))
-    grads: list[Any] = [p.grad for p in active]
-    dtypes = list(map(_dtype, active))
-    try:
-        lists = [list(map(itemgetter(name), states)) for name in _STATE_TENSORS]
-        if options["residual"] and NARROW.intersection(dtypes):
-            narrow = [s for s, dtype in zip(states, dtypes, strict=True) if dtype in NARROW]
-            lists.append([s["residual"] for s in narrow])
-    except (KeyError, TypeError):
-        return None
-    lists.append(active)
-    lists = [x if PLAIN.issuperset(map(type, x)) else list(map(local, x)) for x in lists]
+def _key(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return what changes where a plan does."""
+    rows = gathered.rows
     return [
-        [options[name] for name in FLAGS],
-        list(map(id, active)),
-        dtypes,
-        list(map(_dtype, grads)),
-        list(map(Tensor.numel, grads)),
-        *(list(map(Tensor.data_ptr, x)) for x in lists),
-        list(map(Tensor.numel, lists[-1])),
-        list(map(Tensor.stride, lists[-1])),
+        [group[name] for group in groups for name in FLAGS],
+        gathered.groups,
+        *map(c.addresses, (rows.theta, rows.m, rows.v, gathered.steps)),
+        [r if r is None else r.data_ptr() for r in rows.residual] if any_of(rows.residual) else [],
+        *(list(map(_dtype, tensors)) for tensors in (rows.theta, rows.g)),
+        *(list(map(Tensor.numel, tensors)) for tensors in (rows.theta, rows.g)),
+        [t.stride() for t in rows.theta if not t.is_contiguous()],
     ]
 
 
-def make_plan(
-    active: list[Tensor], state: dict[Any, dict[str, Any]], options: dict[str, Any]
-) -> Plan:
-    """Sort parameters, whose state exists, into calls."""
-    calls: dict[Any, Call] = {}
-    for p in active:
-        s = state[p]
-        theta, m, v = plain(p), plain(s["momentum_buffer"]), plain(s["exp_avg_sq"])
-        residual = local(s["residual"]) if "residual" in s else None
-        update = _implementation(options, p, theta, m, v, residual)
-        count = s["step"].item() if not options["capturable"] else None
-        if options["capturable"] and update is not fused_gpu.fused:
-            count = p  # It must not be read, so that each parameter has a call of its own.
-        aligned = update is fused_gpu.fused and fused_gpu.is_aligned(theta, m, v, residual)
-        key = (update, theta.device, p.dtype, count, residual is None, aligned)
-        call = calls.setdefault(key, Call(update))
-        call.params.append(p)
-        call.tensors.params.append(theta)
-        call.tensors.momentum_buffers.append(m)
-        call.tensors.exp_avg_sqs.append(v)
-        if residual is not None:
-            call.tensors.residuals.append(residual)
-    for call in calls.values():
-        # One tensor for all counts: hundreds of tensors of one number each take longer.
-        call.steps = torch.stack([state[p]["step"] for p in call.params])
-        for p, step in zip(call.params, call.steps.unbind(), strict=True):
-            state[p]["step"] = step
-    return Plan(list(calls.values()), _key(active, state, options))
+def any_of(column: list[Any]) -> bool:
+    """Return whether a column has anything but None."""
+    return column.count(None) < len(column)
 
 
-def _implementation(
-    options: dict[str, Any],
-    p: Tensor,
-    theta: Tensor,
-    m: Tensor,
-    v: Tensor,
-    residual: Tensor | None,
-) -> Update:
-    if options["fused"] and not p.is_complex():
-        implementation = fused_cpu if theta.device.type == "cpu" else fused_gpu
-        kernel = implementation.load()
-        if isinstance(kernel, str):
-            _warn_once(f"INNAprop goes on with foreach=True instead of fused=True: {kernel}")
-            return foreach
-        tensors = [t for t in (theta, m, v, residual) if t is not None]
-        # A kernel takes addresses, which tensors of other kinds may not have, and pairs elements
-        # by their place in memory.
-        alike = (
-            PLAIN.issuperset(map(type, tensors))
-            and {t.stride() for t in tensors} == {theta.stride()}
-            and is_dense(theta)
-            and p.grad.dtype == p.dtype  # type: ignore[union-attr]
-        )
-        return implementation.fused if alike else single_tensor
-    if options["foreach"] or (options["foreach"] is None and theta.device.type == "cuda"):
+def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
+    """Sort rows, whose state exists, into calls."""
+    sorted_: dict[Any, list[int]] = {}
+    for i, row in enumerate(gathered.single_rows()):
+        group = groups[gathered.groups[i]]
+        form = _form(group, row)
+        sorted_.setdefault((form, form.alike(row), group["capturable"]), []).append(i)
+    calls = []
+    for (form, *_), places in sorted_.items():
+        own = gathered.picked(places)
+        everything = len(places) == len(gathered.params)
+        layout = form.Layout(own.rows, own.steps)
+        calls.append(Call(form, None if everything else places, layout, array("q", own.groups)))
+    return Plan(_key(gathered, groups), calls)
+
+
+def _form(group: dict[str, Any], row: Row) -> Any:
+    """Return the form for a row: the fastest that works here, if the group leaves the choice."""
+    if kernel_is_asked_for(group):
+        kernel = kernel_of(row.theta.device)
+        if kernel is not None:
+            reason = kernel.load()
+            if not isinstance(reason, str):
+                return kernel if kernel.takes(row) else single_tensor
+            if group["fused"]:
+                _warn_once(f"INNAprop goes on with foreach=True instead of fused=True: {reason}")
         return foreach
-    return single_tensor
+    return foreach if group["foreach"] else single_tensor
+
+
+def kernel_of(device: torch.device) -> Any:
+    """Return the form that is a kernel for a device; None for others than CPUs and GPUs."""
+    return {"cpu": c, "cuda": triton}.get(device.type)
 
 
 @functools.cache

@@ -8,13 +8,19 @@ import torch
 from torch import Tensor
 
 from innaprop.portable.fitting import Target, by_name, check_unique, fitted, shared_numbers
-from innaprop.portable.snapshot import Array, ParameterState, Snapshot, as_number
-from innaprop.torch.optimizer import INNAprop, wide
-from innaprop.torch.options import NAMES, SCALARS, numbers_at
-from innaprop.torch.plan import NARROW
+from innaprop.portable.snapshot import (
+    HYPERPARAMETERS,
+    Array,
+    ParameterState,
+    Snapshot,
+    as_number,
+)
+from innaprop.torch.optimizer import INNAprop
+from innaprop.torch.options import NAMES, numbers_at
+from innaprop.forms.foreach import NARROW
 from innaprop_core import momentum
 
-_OPTIONS = {key: NAMES.get(key, key) for key in ("gamma", *SCALARS)}
+_OPTIONS = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}
 
 
 class _Row(NamedTuple):
@@ -96,7 +102,7 @@ def _rows(optimizer: INNAprop, parameters: Any) -> Iterator[_Row]:
 def _state(optimizer: INNAprop, p: Tensor, group: dict[str, Any]) -> ParameterState:
     state: dict[str, Any] = optimizer.state.get(p, {})
     step = int(state["step"].item()) if state else 0
-    theta = wide(p, state)
+    theta = optimizer.master_weights(p)
     psi = optimizer.psi(p)
     if "psi" in state:  # The authors' state, before its first use here.
         m = momentum.momentum_from_psi(theta, psi, **numbers_at(group, max(step - 1, 0)))

@@ -78,7 +78,7 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
             "is this the state dict of another optimizer?"
         )
     device = p.device if group["capturable"] else torch.device("cpu")
-    state = {"step": torch.tensor(_count(saved["step"], i), dtype=torch.float32, device=device)}
+    state = {"step": torch.tensor(_count(saved["step"], i), dtype=count_dtype(device), device=device)}
     for name, value in saved.items():
         if name == "step":
             continue
@@ -109,3 +109,8 @@ def _count(step: Any, i: Any) -> float:
 
 def _as_real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def count_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype of counts of updates: one that holds them all, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64

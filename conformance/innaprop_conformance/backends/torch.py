@@ -110,9 +110,9 @@ class TorchFused(WithCompiler, TorchBackend):
     options = MappingProxyType({"fused": True})
 
     def begin(self, case: Case, dtype: str) -> None:
-        from innaprop.torch import fused_cpu
+        from innaprop.forms import c
 
-        kernel = fused_cpu.load()
+        kernel = c.load()
         if isinstance(kernel, str):
             raise RuntimeError(f"the fused kernel could not be built: {kernel}")
         super().begin(case, dtype)
@@ -135,14 +135,7 @@ class TorchBFloat16(WithCompiler, TorchBackend):
         return some()
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        from innaprop.torch.residual import join
-
-        state = self._optimizer.state
-        # A parameter that has had no gradient yet has no state either.
-        return [
-            (join(p.detach(), state[p]["residual"]) if p in state else p.detach().float()).numpy()
-            for p in self._parameters
-        ]
+        return [self._optimizer.master_weights(p).numpy() for p in self._parameters]
 
     @staticmethod
     def _stored_as(dtype: str) -> Any:
@@ -152,10 +145,10 @@ class TorchBFloat16(WithCompiler, TorchBackend):
 
 
 class TorchCUDA(TorchBackend):
-    """``innaprop.torch.INNAprop`` on a CUDA device, as it is there by default: foreach."""
+    """``innaprop.torch.INNAprop`` on a CUDA device, with foreach=True."""
 
     optimizers = ()
-    options = MappingProxyType({})
+    options = MappingProxyType({"foreach": True})
     device = "cuda"
 
     @classmethod
@@ -170,9 +163,9 @@ class TorchCUDAFused(TorchCUDA):
     options = MappingProxyType({"fused": True})
 
     def begin(self, case: Case, dtype: str) -> None:
-        from innaprop.torch import fused_gpu
+        from innaprop.forms import triton
 
-        kernel = fused_gpu.load()
+        kernel = triton.load()
         if isinstance(kernel, str):
             raise RuntimeError(f"the fused kernel is missing: {kernel}")
         super().begin(case, dtype)

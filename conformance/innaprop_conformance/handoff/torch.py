@@ -43,14 +43,8 @@ class TorchPlayer(Player):
 
     def values(self) -> list[Array]:
         """Return the parameters, joined with their residuals."""
-        from innaprop.torch.residual import join
-
-        state = self._optimizer.state
         return [
-            (join(p.detach(), state[p]["residual"]) if "residual" in state[p] else p).numpy(
-                force=True
-            )
-            for p in self._parameters
+            self._optimizer.master_weights(p).numpy(force=True) for p in self._parameters
         ]
 
     def put(self, values: Sequence[Array]) -> None:

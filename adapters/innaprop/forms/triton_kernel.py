@@ -1,10 +1,25 @@
 """One update of a list of tensors, on a GPU: the lines of innaprop_core.momentum.step in Triton.
 
-Every value is read and written once. Launched by fused_gpu.py.
+Every value is read and written once. Launched by ``triton.py``.
 """
 
 import triton
 import triton.language as tl
+
+from innaprop.forms.triton import SCALARS
+
+GAMMA = tl.constexpr(SCALARS.index("gamma"))
+DECAY = tl.constexpr(SCALARS.index("decay"))
+DECAY_DRIVE = tl.constexpr(SCALARS.index("decay_drive"))
+IMPULSE = tl.constexpr(SCALARS.index("impulse"))
+FRICTION = tl.constexpr(SCALARS.index("friction"))
+DRIVE = tl.constexpr(SCALARS.index("drive"))
+MEMORY = tl.constexpr(SCALARS.index("memory"))
+AVERAGING = tl.constexpr(SCALARS.index("averaging"))
+BIAS_CORRECTION = tl.constexpr(SCALARS.index("bias_correction"))
+EPS = tl.constexpr(SCALARS.index("eps"))
+GRADIENT_SCALE = tl.constexpr(SCALARS.index("gradient_scale"))
+SKIP = tl.constexpr(SCALARS.index("skip"))
 
 
 @triton.jit
@@ -15,7 +30,7 @@ def _pointer(table, i, dtype: tl.constexpr, aligned: tl.constexpr):
     return tl.multiple_of(pointer, 16) if aligned else pointer
 
 
-# A 16-bit parameter and its residual are one float32: see residual.py, which says it in torch.
+# A 16-bit parameter and its residual are one float32: see residual.py.
 
 
 @triton.jit
@@ -68,13 +83,12 @@ def step(
     sizes,
     tensors,
     starts,
-    scalars,
     columns,
-    one_each: tl.constexpr,
+    scalars,
+    width,
     parameter: tl.constexpr,
     real: tl.constexpr,
     has_residual: tl.constexpr,
-    remembers: tl.constexpr,
     aligned: tl.constexpr,
     block: tl.constexpr,
 ):
@@ -89,22 +103,20 @@ def step(
         sizes: Elements of every tensor, int64.
         tensors: Which tensor each program works on, int64.
         starts: At which element of it each program begins, int64.
-        scalars: The rows of ``fused_gpu.SCALARS``, real, of columns each: one column for
-            all tensors, or one for each.
-        columns: Columns of ``scalars``.
-        one_each: Whether every tensor has a column of its own.
+        columns: Which column of ``scalars`` each tensor takes, int64.
+        scalars: A row for each of ``SCALARS``, real, of ``width`` columns.
+        width: Columns of ``scalars``.
         parameter: Dtype of parameters and gradients.
         real: Dtype of state and arithmetic.
         has_residual: Whether there are residuals.
-        remembers: Whether the old second moment has the larger weight.
         aligned: Whether every address is a multiple of 16 bytes, and every size of 16.
         block: Elements of a program.
     """
     program = tl.program_id(0)
     i = tl.load(tensors + program)
     start = tl.multiple_of(tl.load(starts + program), block)
-    scalar = scalars + (i if one_each else 0)
-    skip = tl.load(scalar + 11 * columns)
+    scalar = scalars + tl.load(columns + i)
+    skip = tl.load(scalar + SKIP * width)
     size = tl.where(skip == 0, tl.load(sizes + i), 0)
     at = start + tl.arange(0, block)
     inside = at < (tl.multiple_of(size, 16) if aligned else size)
@@ -113,25 +125,25 @@ def step(
     v = _pointer(vs, i, real, aligned) + at
     g = _pointer(gs, i, parameter, aligned) + at
 
-    gamma = tl.load(scalar)
-    decay = tl.load(scalar + columns)
-    decay_drive = tl.load(scalar + 2 * columns)
-    impulse = tl.load(scalar + 3 * columns)
-    friction = tl.load(scalar + 4 * columns)
-    drive = tl.load(scalar + 5 * columns)
-    memory = tl.load(scalar + 6 * columns)
-    averaging = tl.load(scalar + 7 * columns)
-    bias_correction = tl.load(scalar + 8 * columns)
-    eps = tl.load(scalar + 9 * columns)
-    gradient_scale = tl.load(scalar + 10 * columns)
+    gamma = tl.load(scalar + GAMMA * width)
+    decay = tl.load(scalar + DECAY * width)
+    decay_drive = tl.load(scalar + DECAY_DRIVE * width)
+    impulse = tl.load(scalar + IMPULSE * width)
+    friction = tl.load(scalar + FRICTION * width)
+    drive = tl.load(scalar + DRIVE * width)
+    memory = tl.load(scalar + MEMORY * width)
+    averaging = tl.load(scalar + AVERAGING * width)
+    bias_correction = tl.load(scalar + BIAS_CORRECTION * width)
+    eps = tl.load(scalar + EPS * width)
+    gradient_scale = tl.load(scalar + GRADIENT_SCALE * width)
 
     gi = tl.load(g, mask=inside).to(real) * gradient_scale
     square = gi * gi
     vi = tl.load(v, mask=inside)
-    if remembers:
-        vi += averaging * (square - vi)
-    else:
-        vi = square + memory * (vi - square)
+    # From the side of the larger weight.
+    remembers = averaging <= memory
+    near = tl.where(remembers, vi, square)
+    vi = near + tl.where(remembers, averaging, memory) * (tl.where(remembers, square, vi) - near)
     # Triton's plain root and quotient are approximate in float32.
     if real == tl.float32:
         u = tl.div_rn(gi, tl.sqrt_rn(tl.div_rn(vi, bias_correction)) + eps)

@@ -1,0 +1,209 @@
+"""PyTorch, operation by operation, on lists of tensors: the lines of ``innaprop_core.momentum.step``.
+
+In parts, so that what one operation writes is still in the cache when the next one reads it, and
+what is allocated on the way stays small.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innaprop.forms import Form, Row, residual
+from innaprop_core.momentum import Coefficients
+
+_ELEMENTS_IN_CACHE = {"cpu": 1 << 17}
+_ELEMENTS_IN_A_GPUS_CACHE = 1 << 21
+
+FORM = Form(
+    framework="torch",
+    compiler="none",
+    moves="132, of which all but 28 stay in the cache",
+    temporaries=f"8, of {_ELEMENTS_IN_CACHE['cpu']:,} elements at a time on the CPU and "
+    f"{_ELEMENTS_IN_A_GPUS_CACHE:,} elsewhere",
+    valid="everywhere",
+    in_place=True,
+    reads_scalars=False,
+)
+NARROW = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+"""Dtypes that may have a residual."""
+_OPERATIONS = residual.Operations(
+    where=torch.where,
+    bits=lambda x: x.view(torch.int32),
+    real=lambda bits: bits.view(torch.float32),
+    integer=Tensor.int,
+    floating=Tensor.float,
+    widen=Tensor.float,
+    narrow=lambda x, dtype: x.to(getattr(torch, dtype)),
+    round=torch.round,
+)
+
+
+def join(parameter: Tensor, remainder: Tensor) -> Tensor:
+    """Return the float32 that a bfloat16 or float16 parameter and its int16 residual are."""
+    joined: Tensor = residual.join(parameter, remainder, NARROW[parameter.dtype], _OPERATIONS)
+    return joined
+
+
+def split(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the parameter of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
+    return residual.split(value, NARROW[dtype], _OPERATIONS)
+
+
+def wide(row: Row) -> Tensor:
+    """Return the parameter in the dtype of its state: itself, if that is its own."""
+    theta: Tensor = row.theta
+    return theta.to(row.m.dtype) if row.residual is None else join(theta, row.residual)
+
+
+def store(row: Row, value: Tensor) -> None:
+    """Write a parameter's new value, of its state's dtype."""
+    if row.residual is None:
+        row.theta.copy_(value)
+    else:
+        parameter, remainder = split(value, row.theta.dtype)
+        row.theta.copy_(parameter)
+        row.residual.copy_(remainder)
+
+
+def alike(row: Row) -> tuple[Any, ...]:
+    """Return what rows of one call have in common."""
+    return row.theta.device, row.theta.dtype, row.residual is None
+
+
+def Layout(rows: Row, steps: list[Tensor]) -> None:  # noqa: N802 - the class that other forms have.
+    """Return nothing: nothing has to be kept."""
+
+
+def update(
+    rows: Row,
+    layout: None,
+    sets: Sequence[tuple[Coefficients, Any]],
+    which: Sequence[int],
+    steps: list[Tensor],
+    skip: None = None,
+) -> None:
+    """Make one update of all rows, in place.
+
+    Args:
+        rows: A row whose fields are lists of tensors that are ``alike``; gradients of any floating
+            dtype.
+        layout: None.
+        sets: Scalars, and factors of the gradients: numbers, tensors of one element, or of one for
+            each row of the set.
+        which: For each row the place of its set.
+        steps: For each row its count of updates; they are counted here.
+        skip: None: it cannot skip.
+    """
+    single_rows = list(map(Row, *rows))
+    for i, (c, scale) in enumerate(sets):
+        places = [place for place, of in enumerate(which) if of == i]
+        for j, together in _by_scalars(c, places):
+            own = Coefficients(*(element(x, j) for x in c))
+            # Whoever interrupts finds counts and updates as near to each other as can be.
+            torch._foreach_add_([steps[place] for place in together], 1.0)
+            update_rows([single_rows[place] for place in together], own, scale)
+
+
+def _by_scalars(c: Coefficients, places: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """Yield rows of a set that share their scalars: one by one, where each has its own."""
+    if not places:
+        return
+    if any(isinstance(x, Tensor) and x.dim() > 0 for x in c):
+        yield from ((j, [place]) for j, place in enumerate(places))
+    else:
+        yield 0, places
+
+
+def element(scalar: Any, j: int) -> Any:
+    """Return a scalar of row j of a set, of which all rows may have the same."""
+    return scalar[j] if isinstance(scalar, Tensor) and scalar.dim() > 0 else scalar
+
+
+def update_rows(rows: list[Row], c: Coefficients, gradient_scale: Any = 1.0) -> None:
+    """Make one update of rows that share their scalars, in place.
+
+    Args:
+        rows: Rows of tensors that are ``alike``.
+        c: The scalars of this update, numbers or 0-d tensors.
+        gradient_scale: Factor of the gradients, a number or a 0-d tensor. Default 1.
+    """
+    for part in _parts(rows):
+        thetas, ms = [wide(row) for row in part], [row.m for row in part]
+        dtype = ms[0].dtype
+        gs = [row.g if row.g.dtype == dtype else row.g.to(dtype) for row in part]
+        if isinstance(gradient_scale, Tensor) or gradient_scale != 1:
+            gs = _scaled(gs, gradient_scale)
+        _update(thetas, gs, ms, [row.v for row in part], c)
+        for row, theta in zip(part, thetas, strict=True):
+            if theta is not row.theta:
+                store(row, theta)
+
+
+def _update(
+    thetas: list[Tensor], gs: list[Tensor], ms: list[Tensor], vs: list[Tensor], c: Coefficients
+) -> None:
+    # lerp takes the step from the side of the larger weight, as the core does.
+    torch._foreach_lerp_(vs, torch._foreach_mul(gs, gs), c.averaging)
+    # sqrt(v / correction) + eps, both sides times the root of the correction.
+    root = c.bias_correction**0.5
+    us = torch._foreach_sqrt(vs)
+    _add_(us, c.eps * root)
+    us = torch._foreach_div(gs, us)
+    if not _is_zero(c.decay_drive):
+        _add_scaled_(ms, thetas, c.decay_drive)
+    # Collected first, so that theta is rounded once.
+    moves = torch._foreach_mul(ms, c.gamma)
+    _add_scaled_(moves, us, c.impulse * root)
+    if not _is_zero(c.decay):
+        _add_scaled_(moves, thetas, c.decay)
+    torch._foreach_sub_(thetas, moves)
+    del moves
+    _add_scaled_(ms, ms, -c.friction)
+    _add_scaled_(ms, us, c.drive * root)
+
+
+def _parts(rows: list[Row]) -> Iterator[list[Row]]:
+    """Split lists of rows, and long rows, into parts that fit the cache."""
+    most = _ELEMENTS_IN_CACHE.get(rows[0].theta.device.type, _ELEMENTS_IN_A_GPUS_CACHE)
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        n = row.theta.numel()
+        if n > most and all(t is None or t.is_contiguous() for t in row):
+            pieces = [
+                [None] * -(-n // most) if t is None else torch.split(t.view(-1), most) for t in row
+            ]
+            yield from ([Row(*piece)] for piece in zip(*pieces, strict=True))
+            continue
+        if part and size + n > most:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += n
+    if part:
+        yield part
+
+
+def _is_zero(scalar: Any) -> bool:
+    return not isinstance(scalar, Tensor) and scalar == 0
+
+
+def _scaled(tensors: list[Tensor], factor: Any) -> list[Tensor]:
+    return list(torch._foreach_mul(tensors, factor))
+
+
+def _add_(into: list[Tensor], what: Any) -> None:
+    if isinstance(what, Tensor):
+        # Without alpha it would be taken for a number, for which the host would wait.
+        torch._foreach_add_(into, what, alpha=1)
+    else:
+        torch._foreach_add_(into, what)
+
+
+def _add_scaled_(into: list[Tensor], what: list[Tensor], factor: Any) -> None:
+    if isinstance(factor, Tensor):
+        torch._foreach_add_(into, torch._foreach_mul(what, factor))
+    else:
+        torch._foreach_add_(into, what, alpha=factor)

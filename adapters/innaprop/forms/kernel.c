@@ -1,0 +1,224 @@
+/* One update of a list of tensors, on the CPU: the lines of innaprop_core.momentum.step, with every
+   value read and written once. Built by library.py; c.py has the same tables in Python.
+
+   COEFFICIENTS is given on the command line: an X(name) for each scalar of an update, in order, as
+   Python has them. `innaprop_layout` tells what a library was built for. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef COEFFICIENTS
+#error "build with -DCOEFFICIENTS='X(gamma) X(decay) ...'"
+#endif
+
+#ifdef __has_attribute
+#if __has_attribute(target_clones) && defined(__x86_64__) && defined(__gnu_linux__)
+/* Compiled for three instruction sets, chosen when the library is loaded. */
+#define FOR_EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#endif
+#ifndef FOR_EVERY_CPU
+#define FOR_EVERY_CPU
+#endif
+
+#define EXPORTED __attribute__((visibility("default")))
+#define ELEMENTS_WORTH_A_THREAD 32768
+
+#define X(name) double name;
+typedef struct {
+    COEFFICIENTS
+} Coefficients;
+#undef X
+
+#define X(name) #name " "
+EXPORTED extern const char innaprop_layout[];
+const char innaprop_layout[] = COEFFICIENTS;
+#undef X
+
+static inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline float bfloat16_to_float(uint16_t p) { return float_of((uint32_t)p << 16); }
+
+static inline uint16_t float_to_bfloat16(float x) {
+    uint32_t bits = bits_of(x);
+    uint16_t rounded = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+    return (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0 : rounded;
+}
+
+/* float16 by its bits, which every compiler can do, and in vectors. */
+
+static inline float float16_to_float(uint16_t p) {
+    uint32_t magnitude = (uint32_t)(p & 0x7fff) << 13, sign = (uint32_t)(p & 0x8000) << 16;
+    /* Below 2^-14 the bits count units of 2^-24, as the last bits of a float beside 2^-14 do. */
+    float small = float_of(magnitude + 0x38800000u) - float_of(0x38800000u);
+    uint32_t others = magnitude + (magnitude >= 0x0f800000u ? 0x70000000u : 0x38000000u);
+    return float_of(sign | (magnitude < 0x00800000u ? bits_of(small) : others));
+}
+
+static inline uint16_t float_to_float16(float x) {
+    uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu;
+    /* Beside 1/2 the last bit of a float is 2^-24, which is float16's smallest number. */
+    uint32_t small = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
+    uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+    uint32_t rounded = magnitude < 0x38800000u ? small : normal;
+    rounded = magnitude >= 0x47800000u ? 0x7c00u : rounded;
+    rounded = magnitude > 0x7f800000u ? 0x7e00u : rounded;
+    return (uint16_t)(rounded | ((bits >> 16) & 0x8000u));
+}
+
+/* A 16-bit parameter and its residual are one float32: see residual.py. */
+
+static inline float join_bfloat16(uint16_t p, int16_t r) {
+    int32_t residual = r;
+    if ((p & 0x7f80) == 0x7f80 || ((p & 0x7fff) == 0 && residual < 0)) residual = 0;
+    return float_of(((uint32_t)p << 16) + (uint32_t)residual);
+}
+
+static inline uint16_t split_bfloat16(float x, int16_t *r) {
+    uint32_t bits = bits_of(x);
+    uint16_t p = (uint16_t)((bits + 0x8000u) >> 16);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) p = 0x7fc0;
+    *r = (p & 0x7f80) == 0x7f80 ? 0 : (int16_t)(bits - ((uint32_t)p << 16));
+    return p;
+}
+
+/* The unit of the residual: 2^-16 of the spacing of float16 at x. */
+static inline int32_t residual_exponent(float x) {
+    int32_t exponent = (int32_t)((bits_of(x) >> 23) & 0xffu) - 126;
+    return (exponent > -13 ? exponent : -13) - 27;
+}
+
+static inline float power_of_two(int32_t exponent) {
+    return float_of((uint32_t)(exponent + 127) << 23);
+}
+
+static inline float join_float16(uint16_t p, int16_t r) {
+    float x = float16_to_float(p);
+    float units = (p & 0x7c00) == 0x7c00 ? 0.0f : (float)r;
+    return x + units * power_of_two(residual_exponent(x));
+}
+
+static inline uint16_t split_float16(float x, int16_t *r) {
+    uint16_t p = float_to_float16(x);
+    float base = float16_to_float(p);
+    float units = rintf((x - base) * power_of_two(-residual_exponent(base)));
+    units = units < 32767.0f ? units : 32767.0f;
+    *r = (p & 0x7c00) == 0x7c00 ? 0 : (int16_t)units;
+    return p;
+}
+
+/* Generates the update of n elements of one tensor.
+   PARAMETER: type of parameters and gradients in memory. REAL: type of states and arithmetic.
+   GRADIENT: reads g[i] as REAL. LOAD: reads theta. STORE: writes t into theta. */
+#define DEFINE_UPDATE(NAME, PARAMETER, REAL, SQRT, GRADIENT, LOAD, STORE)                          \
+    FOR_EVERY_CPU static void update_##NAME(                                                       \
+        PARAMETER *restrict theta, const PARAMETER *restrict g, REAL *restrict m,                  \
+        REAL *restrict v, int16_t *restrict residual, int64_t n, const Coefficients *c) {          \
+        const REAL gamma = (REAL)c->gamma, decay = (REAL)c->decay, impulse = (REAL)c->impulse;     \
+        const REAL decay_drive = (REAL)c->decay_drive, friction = (REAL)c->friction;               \
+        const REAL drive = (REAL)c->drive, memory = (REAL)c->memory, eps = (REAL)c->eps;           \
+        const REAL averaging = (REAL)c->averaging, scale = (REAL)c->gradient_scale;                \
+        const REAL correction = (REAL)(1 / c->bias_correction);                                    \
+        const int remembers = c->averaging <= c->memory;                                           \
+        (void)residual;                                                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            REAL gi = GRADIENT * scale, square = gi * gi;                                          \
+            REAL vi = remembers ? v[i] + averaging * (square - v[i])                               \
+                                : square + memory * (v[i] - square);                               \
+            REAL u = gi / (SQRT(vi * correction) + eps);                                           \
+            REAL t = LOAD;                                                                         \
+            REAL mi = m[i] + decay_drive * t;                                                      \
+            t = t - (decay * t + gamma * mi + impulse * u);                                        \
+            m[i] = mi - friction * mi + drive * u;                                                 \
+            v[i] = vi;                                                                             \
+            STORE;                                                                                 \
+        }                                                                                          \
+    }
+
+DEFINE_UPDATE(float32, float, float, sqrtf, g[i], theta[i], theta[i] = t)
+DEFINE_UPDATE(float64, double, double, sqrt, g[i], theta[i], theta[i] = t)
+DEFINE_UPDATE(
+    bfloat16, uint16_t, float, sqrtf, bfloat16_to_float(g[i]), bfloat16_to_float(theta[i]),
+    theta[i] = float_to_bfloat16(t))
+DEFINE_UPDATE(
+    bfloat16_residual, uint16_t, float, sqrtf, bfloat16_to_float(g[i]),
+    join_bfloat16(theta[i], residual[i]), theta[i] = split_bfloat16(t, &residual[i]))
+DEFINE_UPDATE(
+    float16, uint16_t, float, sqrtf, float16_to_float(g[i]), float16_to_float(theta[i]),
+    theta[i] = float_to_float16(t))
+DEFINE_UPDATE(
+    float16_residual, uint16_t, float, sqrtf, float16_to_float(g[i]),
+    join_float16(theta[i], residual[i]), theta[i] = split_float16(t, &residual[i]))
+
+/* The kinds of rows, in the order of c.py. */
+enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
+
+/* All rows of a call, a column for each of what they have. */
+typedef struct {
+    void *const *theta, *const *g, *const *m, *const *v;
+    int16_t *const *residual; /* Null pointers, where there is none. */
+    double *const *step; /* Updates made, which become one more; or null, if the correction is set. */
+    const int64_t *size, *kind, *set;
+} Rows;
+
+static void update(const Rows *rows, int64_t i, int64_t low, int64_t n, const Coefficients *c) {
+#define CALL(NAME, PARAMETER, REAL)                                                                \
+    update_##NAME(                                                                                 \
+        (PARAMETER *)rows->theta[i] + low, (const PARAMETER *)rows->g[i] + low,                    \
+        (REAL *)rows->m[i] + low, (REAL *)rows->v[i] + low, residual, n, c)
+    int16_t *residual = rows->residual[i] ? rows->residual[i] + low : 0;
+    switch (rows->kind[i]) {
+    case FLOAT32: CALL(float32, float, float); break;
+    case FLOAT64: CALL(float64, double, double); break;
+    case BFLOAT16:
+        if (residual) CALL(bfloat16_residual, uint16_t, float);
+        else CALL(bfloat16, uint16_t, float);
+        break;
+    case FLOAT16:
+        if (residual) CALL(float16_residual, uint16_t, float);
+        else CALL(float16, uint16_t, float);
+        break;
+    }
+}
+
+static double bias_correction(double sigma, double k) {
+    return sigma == 0 ? 1 : -expm1(k * log(sigma));
+}
+
+/* Make one update of all rows. Every thread takes the same number of elements, wherever rows begin
+   and end. `sets` are the scalars, of which each row names one. */
+EXPORTED void innaprop_step(int64_t count, const Rows *rows, const Coefficients *sets, int threads) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++) total += rows->size[i];
+    if (threads > total / ELEMENTS_WORTH_A_THREAD) threads = (int)(total / ELEMENTS_WORTH_A_THREAD);
+    if (threads < 1) threads = 1;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
+    for (int t = 0; t < threads; t++) {
+        int64_t from = total * t / threads, to = total * (t + 1) / threads, start = 0, set = -1;
+        double k = 0;
+        Coefficients c = sets[0];
+        for (int64_t i = 0; i < count && start < to; start += rows->size[i], i++) {
+            int64_t low = from > start ? from - start : 0;
+            int64_t high = to - start < rows->size[i] ? to - start : rows->size[i];
+            if (low >= high) continue;
+            double next = rows->step ? *rows->step[i] + 1 : 0;
+            if (rows->set[i] != set || next != k) {
+                set = rows->set[i], k = next, c = sets[set];
+                if (rows->step) c.bias_correction = bias_correction(c.memory, k);
+            }
+            update(rows, i, low, high - low, &c);
+        }
+    }
+    for (int64_t i = 0; rows->step && i < count; i++) *rows->step[i] += 1;
+}

@@ -1,0 +1,38 @@
+"""PyTorch, operation by operation, on a tensor at a time: what ``foreach`` does, with one row."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from innaprop.forms import Row, foreach
+from innaprop_core.momentum import Coefficients
+
+FORM = replace(foreach.FORM)
+
+
+def alike(row: Row) -> tuple[Any, ...]:
+    """Return what rows of one call have in common: nothing."""
+    return ()
+
+
+Layout = foreach.Layout
+
+
+def update(
+    rows: Row,
+    layout: None,
+    sets: Sequence[tuple[Coefficients, Any]],
+    which: Sequence[int],
+    steps: list[Tensor],
+    skip: None = None,
+) -> None:
+    """Make one update of all rows, in place: as ``foreach.update``."""
+    taken = [0] * len(sets)
+    for row, i, step in zip(map(Row, *rows), which, steps, strict=True):
+        c, scale = sets[i]
+        own = Coefficients(*(foreach.element(x, taken[i]) for x in c))
+        taken[i] += 1
+        step.add_(1.0)
+        foreach.update_rows([row], own, scale)

@@ -1,0 +1,46 @@
+"""PyTorch, in the core's own lines, for ``torch.compile`` to fuse: no number is read off a tensor."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innaprop.forms import Form, Row
+from innaprop.forms.foreach import store, wide
+from innaprop_core import momentum
+from innaprop_core.momentum import Coefficients
+
+FORM = Form(
+    framework="torch",
+    compiler="torch.compile",
+    moves="28",
+    temporaries="0 once compiled",
+    valid="everywhere",
+    in_place=True,
+    reads_scalars=False,
+    skips=True,
+)
+
+
+def update(
+    rows: list[Row], c: Coefficients, gradient_scale: Any = 1.0, skip: Tensor | None = None
+) -> None:
+    """Make one update of rows, in place.
+
+    Args:
+        rows: Rows of tensors of any kind.
+        c: The scalars of this update, numbers or 0-d tensors.
+        gradient_scale: Factor of the gradients, a number or a 0-d tensor. Default 1.
+        skip: Tensor of one element; where it is not zero nothing changes. Default None.
+    """
+    for row in rows:
+        before = wide(row), row.m, row.v
+        after = momentum.step(*before, row.g.to(row.m.dtype) * gradient_scale, c, torch.sqrt)
+        if skip is not None:
+            after = tuple(
+                torch.where(skip == 0, new, old) for new, old in zip(after, before, strict=True)
+            )
+        theta, m, v = after
+        row.m.copy_(m)
+        row.v.copy_(v)
+        store(row, theta)

@@ -1,0 +1,184 @@
+"""A Triton kernel for a GPU: all rows in one launch, every value read and written once.
+
+The lines are in ``triton_kernel``. Triton comes with PyTorch's builds for GPUs; elsewhere ``load``
+says that it is missing.
+"""
+
+import functools
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innaprop.forms import Form, Row, c
+from innaprop_core.momentum import Coefficients
+
+FORM = Form(
+    framework="torch",
+    compiler="Triton",
+    moves="28",
+    temporaries="0",
+    valid="dense tensors of one layout on a CUDA device, a gradient of the parameter's dtype",
+    in_place=True,
+    reads_scalars=False,
+    skips=True,
+)
+SCALARS = (*c.SCALARS, "skip")
+"""What the kernel gets of every set, in this order."""
+_BLOCK = 1024
+
+
+@functools.cache
+def load() -> Any:
+    """Return the module of the kernel; or why there is none, in a sentence."""
+    try:
+        from innaprop.forms import triton_kernel
+    except ImportError as error:
+        return f"its kernel needs Triton ({error})"
+    return triton_kernel
+
+
+def takes(row: Row) -> bool:
+    """Return whether the kernel can update a row of tensors, whatever the layout of its gradient.
+
+    It takes addresses, and pairs elements by their place in memory.
+    """
+    tensors = [t for t in (row.theta, row.m, row.v, row.residual) if t is not None]
+    return row.theta.device.type == "cuda" and c.has_addresses(row, tensors)
+
+
+def alike(row: Row) -> tuple[Any, ...]:
+    """Return what rows of one call have in common.
+
+    Among it whether the kernel can read and write them in wide words.
+    """
+    tensors = (t for t in (row.theta, row.m, row.v, row.residual) if t is not None)
+    aligned = all(t.data_ptr() % 16 == 0 and t.numel() % 16 == 0 for t in tensors)
+    return row.theta.device, row.theta.dtype, row.residual is None, aligned
+
+
+class Layout(c.Layout):
+    """What stays of some rows from step to step, and the kernel's tables in the GPU's memory.
+
+    Args:
+        rows: A row whose fields are lists of tensors that are ``alike``.
+        steps: For each row its count of updates.
+    """
+
+    def __init__(self, rows: Row, steps: list[Tensor]) -> None:
+        super().__init__(rows, steps)
+        self.device = rows.theta[0].device
+        sizes = torch.tensor(self.sizes, dtype=torch.int64)
+        blocks = (sizes + _BLOCK - 1) // _BLOCK
+        tensor = torch.repeat_interleave(torch.arange(len(sizes)), blocks)
+        start = (torch.arange(len(tensor)) - (blocks.cumsum(0) - blocks)[tensor]) * _BLOCK
+        self.tensor = tensor.to(self.device)
+        fixed = (self.thetas, self.ms, self.vs, self.residuals)
+        self.pointers = [torch.tensor(column).to(self.device) for column in fixed]
+        self.of_blocks = sizes.to(self.device), self.tensor, start.to(self.device)
+        self.aligned = not any(x % 16 for column in (*fixed, self.sizes) for x in column)
+        self._tables: dict[str, tuple[array[int], Tensor]] = {}
+
+    def table(self, name: str, numbers: "array[int]") -> Tensor:
+        """Return numbers in the GPU's memory, where they are already, mostly."""
+        before, there = self._tables.get(name, (None, None))
+        if before != numbers or there is None:
+            there = self._put(numbers)
+            self._tables[name] = numbers, there
+        return there
+
+    def _put(self, numbers: "array[int]") -> Tensor:
+        if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            # A CUDA graph can hold fills, but no copy from the host's memory.
+            fills = [torch.full((), x, dtype=torch.int64, device=self.device) for x in numbers]
+            return torch.stack(fills)
+        return torch.tensor(numbers, dtype=torch.int64).to(self.device, non_blocking=True)
+
+
+def update(
+    rows: Row,
+    layout: Layout,
+    sets: Sequence[tuple[Coefficients, Any]],
+    which: "array[int]",
+    steps: list[Tensor],
+    skip: Tensor | None = None,
+) -> None:
+    """Make one update of all rows in one launch; ``load`` gave a kernel.
+
+    Args:
+        rows: A row whose fields are lists of tensors that the kernel ``takes``.
+        layout: What ``Layout`` makes of them.
+        sets: Scalars, and factors of the gradients: numbers, tensors of one element, or of one for
+            each row of the set.
+        which: For each row the place of its set.
+        steps: For each row its count of updates; they are counted here.
+        skip: Tensor of one element; where it is not zero nothing changes, counts included. Default
+            None.
+    """
+    torch._foreach_add_(steps, 1.0)
+    if skip is not None:
+        torch._foreach_sub_(steps, skip.to(steps[0].device, steps[0].dtype))
+    kernel = load()
+    language = kernel.tl
+    gradients = layout.laid_out_alike(rows.g, rows.theta)
+    if len(layout.tensor) > 0:
+        real = rows.m[0].dtype
+        stop = 0.0 if skip is None else skip
+        blocks = [_columns((*c, scale, stop), real, layout.device) for c, scale in sets]
+        scalars = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+        columns = _columns_of_rows([block.shape[1] for block in blocks], which)
+        addresses = c.addresses(gradients)
+        thetas, ms, vs, residuals = layout.pointers
+        # Triton launches where PyTorch is at the moment.
+        with torch.cuda.device_of(rows.theta[0]):  # type: ignore[no-untyped-call]
+            kernel.step[(len(layout.tensor),)](
+                thetas,
+                ms,
+                vs,
+                layout.table("gradients", addresses),
+                residuals,
+                *layout.of_blocks,
+                layout.table("columns", columns),
+                scalars,
+                scalars.shape[1],
+                parameter=getattr(language, str(rows.theta[0].dtype).removeprefix("torch.")),
+                real=getattr(language, str(real).removeprefix("torch.")),
+                has_residual=rows.residual[0] is not None,
+                aligned=layout.aligned and not any(address % 16 for address in addresses),
+                block=_BLOCK,
+                num_warps=8,
+                enable_fp_fusion=True,  # Said, since Triton warns where it is not.
+            )
+    # The kernel writes behind autograd's back.
+    torch.autograd.graph.increment_version(rows.theta)
+
+
+def _columns(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a row for each value: of one column, or of one a row of the set."""
+    if not any(isinstance(value, Tensor) for value in values):
+        return torch.tensor([[value] for value in values], dtype=dtype).to(
+            device, non_blocking=True
+        )
+    # A fill is a kernel of its own, which a CUDA graph can hold; a copy from the host is not.
+    lines = [
+        value.to(device, dtype).reshape(-1)
+        if isinstance(value, Tensor)
+        else torch.full((1,), value, dtype=dtype, device=device)
+        for value in values
+    ]
+    columns = max(map(len, lines))
+    return torch.stack([line.expand(columns) for line in lines])
+
+
+def _columns_of_rows(widths: list[int], which: "array[int]") -> "array[int]":
+    """Return for each row its column: its set's only one, or the next one of its set."""
+    if {*widths} == {1}:
+        return which
+    following = [sum(widths[:i]) for i in range(len(widths))]
+    columns = array("q")
+    for i in which:
+        columns.append(following[i])
+        following[i] += widths[i] > 1
+    return columns

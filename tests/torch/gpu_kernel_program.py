@@ -7,13 +7,14 @@ Leaves what the kernel and the other implementations have made of the same tenso
 import copy
 import os
 import sys
+from array import array
 
 os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
-from innaprop.torch import INNAprop, fused_gpu, plan
-from innaprop.torch.update import Tensors, single_tensor
+from innaprop.forms import Row, c, single_tensor, triton
+from innaprop.torch import INNAprop, plan
 from innaprop_core import momentum
 
 SHAPES = [(5,), (37, 41), (), (0,), (1025,)]
@@ -26,8 +27,8 @@ def make(dtype, residual):
     # Of other addresses than a new tensor's: not multiples of 16 bytes.
     params[-1] = torch.randn(1026).to(dtype)[1:]
     zeros = [torch.zeros(shape, dtype=wide) for shape in SHAPES]
-    residuals = [torch.zeros(shape, dtype=torch.int16) for shape in SHAPES] if residual else []
-    return Tensors(params, zeros, copy.deepcopy(zeros), residuals)
+    residuals = [torch.zeros(shape, dtype=torch.int16) if residual else None for shape in SHAPES]
+    return params, zeros, copy.deepcopy(zeros), residuals
 
 
 def scalars(k, sigma):
@@ -43,20 +44,30 @@ def as_tensors(c, count):
 
 def follow(dtype, residual=False, sigma=0.999, capturable=False):
     torch.manual_seed(0)
-    one = make(dtype, residual)
-    other = copy.deepcopy(one)
+    both = make(dtype, residual)
+    both = both, copy.deepcopy(both)
+    counts = [[torch.zeros(()) for _ in SHAPES] for _ in both]
+    which = array("q", [0] * len(SHAPES))
     for k in range(1, STEPS + 1):
         grads = [torch.randn(shape).to(dtype) for shape in SHAPES]
         if k == 1 and sigma == 0:
             grads = [1e4 * g for g in grads]  # Of which no memory keeps anything.
         # Another layout than the parameter's, and another place than in the step before.
         grads[1] = grads[1].T.contiguous().T
-        c = scalars(k, sigma)
-        fused_gpu.fused(one, grads, as_tensors(c, len(SHAPES)) if capturable else c, -0.5)
-        single_tensor(other, grads, c, -0.5)
+        plain = scalars(k, sigma)
+        forms = (triton, as_tensors(plain, len(SHAPES)) if capturable else plain), (
+            single_tensor,
+            plain,
+        )
+        for (form, own), (params, ms, vs, residuals), steps in zip(
+            forms, both, counts, strict=True
+        ):
+            rows = Row(params, grads, ms, vs, residuals)
+            form.update(rows, form.Layout(rows, steps), [(own, -0.5)], which, steps)
         if dtype == torch.bfloat16 and not residual:
             break
-    return [[t.params, t.momentum_buffers, t.exp_avg_sqs, t.residuals] for t in (one, other)]
+    assert counts[0] == counts[1] == [k] * len(SHAPES)
+    return [[*tensors, residuals if residual else []] for *tensors, residuals in both]
 
 
 def step(alpha=0.1, **options):
@@ -64,7 +75,7 @@ def step(alpha=0.1, **options):
     torch.manual_seed(0)
     start = [torch.randn(shape, dtype=torch.float64) for shape in SHAPES]
     both = [[torch.nn.Parameter(p.clone()) for p in start] for _ in range(2)]
-    plan.fused_cpu = fused_gpu
+    plan.kernel_of, triton.takes = lambda device: triton, c.takes
     optimizers = [
         INNAprop(both[0], alpha=alpha, fused=True, **options),
         INNAprop(both[1], alpha=alpha, foreach=False),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from innaprop.torch import fused_gpu
+from innaprop.forms import triton
 from innaprop.forms.foreach import join
 
 # `make test` installs Triton apart from the other frameworks; PyTorch's CUDA builds bring it.
@@ -69,20 +69,18 @@ import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from innaprop.torch import kernel
+from innaprop.forms import triton_kernel as kernel
 
-capability, parameter, real, has_residual, one_each = sys.argv[1:]
+capability, parameter, real, has_residual = sys.argv[1:]
 real = getattr(tl, real)
 constants = {
-    "one_each": one_each == "True",
     "parameter": getattr(tl, parameter),
     "real": real,
     "has_residual": has_residual == "True",
-    "remembers": True,
     "aligned": True,
     "block": 1024,
 }
-signature = dict.fromkeys(kernel.step.arg_names[:8], "*i64") | {"columns": "i32"}
+signature = dict.fromkeys(kernel.step.arg_names[:9], "*i64") | {"width": "i32"}
 signature["scalars"] = "*" + real.name
 signature |= dict.fromkeys(constants, "constexpr")
 source = ASTSource(fn=kernel.step, signature=signature, constexprs=constants)
@@ -97,17 +95,17 @@ for wide in ("ld.global.v", "st.global.v"):
 @needs_triton
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(
-    ("parameter", "real", "has_residual", "one_each"),
+    ("parameter", "real", "has_residual"),
     [
-        ("float32", "float32", False, False),
-        ("float64", "float64", False, False),
-        ("bfloat16", "float32", False, False),
-        ("bfloat16", "float32", True, True),
-        ("float16", "float32", True, False),
+        ("float32", "float32", False),
+        ("float64", "float64", False),
+        ("bfloat16", "float32", False),
+        ("bfloat16", "float32", True),
+        ("float16", "float32", True),
     ],
 )
-def test_it_compiles_for_a_gpu(capability, parameter, real, has_residual, one_each, tmp_path):
-    arguments = [str(x) for x in (capability, parameter, real, has_residual, one_each)]
+def test_it_compiles_for_a_gpu(capability, parameter, real, has_residual, tmp_path):
+    arguments = [str(x) for x in (capability, parameter, real, has_residual)]
     subprocess.run(
         [sys.executable, "-W", "error", "-c", COMPILE, *arguments],
         check=True,
@@ -116,9 +114,9 @@ def test_it_compiles_for_a_gpu(capability, parameter, real, has_residual, one_ea
 
 
 def test_without_triton_it_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "innaprop.torch.kernel", None)
-    fused_gpu.load.cache_clear()
+    monkeypatch.setitem(sys.modules, "innaprop.forms.triton_kernel", None)
+    triton.load.cache_clear()
     try:
-        assert fused_gpu.load().startswith("its kernel needs Triton (")
+        assert triton.load().startswith("its kernel needs Triton (")
     finally:
-        fused_gpu.load.cache_clear()
+        triton.load.cache_clear()

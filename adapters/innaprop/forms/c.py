@@ -1,13 +1,14 @@
 """A C kernel for the CPU: all rows in one call, every value read and written once.
 
-The lines are in ``kernel.c``. It takes addresses, which a ``Layout`` keeps from step to step; nothing
-here holds a tensor.
+The lines are in ``kernel.c``. It takes addresses, which a ``Layout`` keeps from step to step;
+nothing here holds a tensor.
 """
 
 import ctypes
 import functools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ SCALARS = (*Coefficients._fields, "gradient_scale")
 """What the kernel gets of every set, in this order."""
 _SOURCE = Path(__file__).with_name("kernel.c")
 _KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_STATES = {(dtype, torch.promote_types(dtype, torch.float32)) for dtype in _KINDS}
+"""Dtypes of a parameter and its state."""
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types whose tensors have one address; others may hold several tensors, or none yet."""
+_dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
 _COLUMNS = ("theta", "g", "m", "v", "residual", "step", "size", "kind", "set")
 
 
@@ -66,30 +70,35 @@ def load() -> ctypes.CDLL | str:
     return kernel
 
 
-def takes(row: Row) -> bool:
-    """Return whether the kernel can update a row of tensors, whatever the layout of its gradient.
-
-    It takes addresses, and pairs elements by their place in memory.
-    """
-    tensors = [t for t in (row.theta, row.m, row.v, row.residual) if t is not None]
-    return row.theta.device.type == "cpu" and has_addresses(row, tensors)
-
-
-def has_addresses(row: Row, tensors: list[Tensor]) -> bool:
-    """Return whether a kernel can find the elements of a row by the addresses of its tensors.
+def takes(rows: Row) -> bool:
+    """Return whether the kernel can update rows of tensors, whatever the layout of the gradients.
 
     Args:
-        row: A row of tensors.
-        tensors: Those of them that are written.
+        rows: A row whose fields are lists of tensors.
     """
+    return {theta.device.type for theta in rows.theta} == {"cpu"} and have_addresses(rows)
+
+
+def have_addresses(rows: Row) -> bool:
+    """Return whether a kernel can find the elements of rows by the addresses of their tensors.
+
+    It pairs elements by their place in memory, and knows nothing of views that only say that their
+    elements are negative.
+    """
+    written = [*rows.theta, *rows.m, *rows.v, *(r for r in rows.residual if r is not None)]
+    dtypes = list(map(_dtype, rows.theta))
     return (
-        row.theta.dtype in _KINDS
-        and row.g.dtype == row.theta.dtype
-        and {*map(type, tensors), type(row.g)} <= {*PLAIN}
-        and not any(t.is_neg() for t in tensors)
-        and {t.stride() for t in tensors} == {row.theta.stride()}
-        and is_dense(row.theta)
+        {*zip(dtypes, map(_dtype, rows.m), strict=True)} <= _STATES
+        and list(map(_dtype, rows.g)) == dtypes
+        and {*map(type, written), *map(type, rows.g)} <= {*PLAIN}
+        and not any(map(Tensor.is_neg, written))
+        and (all(map(Tensor.is_contiguous, written)) or all(map(_lies_alike, map(Row, *rows))))
     )
+
+
+def _lies_alike(row: Row) -> bool:
+    tensors = [t for t in (row.theta, row.m, row.v, row.residual) if t is not None]
+    return {t.stride() for t in tensors} == {row.theta.stride()} and is_dense(row.theta)
 
 
 def alike(row: Row) -> tuple[Any, ...]:
@@ -117,13 +126,13 @@ class Layout:
 
     Args:
         rows: A row whose fields are lists of tensors.
-        steps: For each row its count of updates.
+        steps: For each row its count of updates; None if they are not counted here.
     """
 
-    def __init__(self, rows: Row, steps: list[Tensor]) -> None:
+    def __init__(self, rows: Row, steps: list[Tensor] | None) -> None:
         self.thetas, self.ms, self.vs = map(addresses, (rows.theta, rows.m, rows.v))
         self.residuals = array("q", [0 if r is None else r.data_ptr() for r in rows.residual])
-        self.steps = addresses(steps)
+        self.steps = None if steps is None else addresses(steps)
         self.sizes = array("q", map(Tensor.numel, rows.theta))
         self.kinds = array("q", [_KINDS[theta.dtype] for theta in rows.theta])
         self._strides = list(map(Tensor.stride, rows.theta))
@@ -145,7 +154,7 @@ def update(
     layout: Layout,
     sets: Sequence[tuple[Coefficients, Any]],
     which: "array[int]",
-    steps: list[Tensor],
+    steps: list[Tensor] | None,
     skip: None = None,
 ) -> None:
     """Make one update of all rows in one parallel pass; ``load`` gave a kernel.
@@ -157,7 +166,8 @@ def update(
         sets: Scalars, and factors of the gradients: numbers, or tensors of one element.
         which: For each row the place of its set.
         steps: For each row its count of updates, a float64 tensor of one element on the CPU. The
-            kernel finds the bias correction from it, and counts the update.
+            kernel finds the bias correction from it, and counts the update. None: the sets have
+            the correction.
         skip: None: it cannot skip.
     """
     kernel = load()
@@ -174,7 +184,7 @@ def update(
         layout.kinds,
         which,
     )
-    table = _Rows(*(column.buffer_info()[0] for column in columns))
+    table = _Rows(*(None if column is None else column.buffer_info()[0] for column in columns))
     # Tensors, if capturable: on the CPU reading them stops nobody.
     scalars = (_Scalars * len(sets))(*(tuple(map(float, (*c, scale))) for c, scale in sets))
     kernel.innaprop_step(len(which), ctypes.byref(table), scalars, torch.get_num_threads())

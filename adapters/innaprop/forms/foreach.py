@@ -1,4 +1,4 @@
-"""PyTorch, operation by operation, on lists of tensors: the lines of ``innaprop_core.momentum.step``.
+"""PyTorch, operation by operation, on lists of tensors: the core's lines in place.
 
 In parts, so that what one operation writes is still in the cache when the next one reads it, and
 what is allocated on the way stays small.

@@ -1,4 +1,4 @@
-"""PyTorch, in the core's own lines, for ``torch.compile`` to fuse: no number is read off a tensor."""
+"""PyTorch, in the core's own lines, for ``torch.compile`` to fuse: it reads no number."""
 
 from typing import Any
 

@@ -40,13 +40,13 @@ def load() -> Any:
     return triton_kernel
 
 
-def takes(row: Row) -> bool:
-    """Return whether the kernel can update a row of tensors, whatever the layout of its gradient.
+def takes(rows: Row) -> bool:
+    """Return whether the kernel can update rows of tensors, whatever the layout of the gradients.
 
-    It takes addresses, and pairs elements by their place in memory.
+    Args:
+        rows: A row whose fields are lists of tensors.
     """
-    tensors = [t for t in (row.theta, row.m, row.v, row.residual) if t is not None]
-    return row.theta.device.type == "cuda" and c.has_addresses(row, tensors)
+    return {theta.device.type for theta in rows.theta} == {"cuda"} and c.have_addresses(rows)
 
 
 def alike(row: Row) -> tuple[Any, ...]:
@@ -64,10 +64,10 @@ class Layout(c.Layout):
 
     Args:
         rows: A row whose fields are lists of tensors that are ``alike``.
-        steps: For each row its count of updates.
+        steps: For each row its count of updates; None if they are not counted here.
     """
 
-    def __init__(self, rows: Row, steps: list[Tensor]) -> None:
+    def __init__(self, rows: Row, steps: list[Tensor] | None) -> None:
         super().__init__(rows, steps)
         self.device = rows.theta[0].device
         sizes = torch.tensor(self.sizes, dtype=torch.int64)
@@ -102,7 +102,7 @@ def update(
     layout: Layout,
     sets: Sequence[tuple[Coefficients, Any]],
     which: "array[int]",
-    steps: list[Tensor],
+    steps: list[Tensor] | None,
     skip: Tensor | None = None,
 ) -> None:
     """Make one update of all rows in one launch; ``load`` gave a kernel.
@@ -113,12 +113,13 @@ def update(
         sets: Scalars, and factors of the gradients: numbers, tensors of one element, or of one for
             each row of the set.
         which: For each row the place of its set.
-        steps: For each row its count of updates; they are counted here.
+        steps: For each row its count of updates; they are counted here. None: nothing is.
         skip: Tensor of one element; where it is not zero nothing changes, counts included. Default
             None.
     """
-    torch._foreach_add_(steps, 1.0)
-    if skip is not None:
+    if steps is not None:
+        torch._foreach_add_(steps, 1.0)
+    if steps is not None and skip is not None:
         torch._foreach_sub_(steps, skip.to(steps[0].device, steps[0].dtype))
     kernel = load()
     language = kernel.tl

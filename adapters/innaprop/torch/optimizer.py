@@ -19,7 +19,16 @@ from innaprop.torch.options import (
     plain_numbers,
 )
 from innaprop.torch.plain import gradient_of, local, plain
-from innaprop.torch.plan import Call, Gathered, Plan, gather, kernel_of, make_plan
+from innaprop.torch.plan import (
+    Call,
+    Gathered,
+    Plan,
+    facts_of,
+    gather,
+    kernel_of,
+    make_plan,
+    options_of,
+)
 from innaprop.torch.state import count_dtype, read_state_dict
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
@@ -241,17 +250,26 @@ class INNAprop(torch.optim.Optimizer):
                 sets.append((self._coefficients_at(group, k), scales[i]))
             return own, sets, call.groups
         if call.form.FORM.corrects and not any(map(has_schedules, self.param_groups)):
-            return own, [
-                (self._coefficients_at(group, 1), scale)
-                for group, scale in zip(self.param_groups, scales, strict=True)
-            ], call.groups
+            return (
+                own,
+                [
+                    (self._coefficients_at(group, 1), scale)
+                    for group, scale in zip(self.param_groups, scales, strict=True)
+                ],
+                call.groups,
+            )
         counts = [step.item() for step in own.steps]
         places: dict[tuple[int, float], int] = {}
-        which = array("q", [places.setdefault(key, len(places)) for key in zip(own.groups, counts)])
-        return own, [
-            (self._coefficients_at(self.param_groups[i], count + 1), scales[i])
-            for i, count in places
-        ], which
+        keys = zip(own.groups, counts, strict=True)
+        which = array("q", [places.setdefault(key, len(places)) for key in keys])
+        return (
+            own,
+            [
+                (self._coefficients_at(self.param_groups[i], count + 1), scales[i])
+                for i, count in places
+            ],
+            which,
+        )
 
     def _health_check(self) -> None:
         # PyTorch's own: a step in a CUDA graph must be capturable. Older ones call it otherwise.
@@ -276,18 +294,26 @@ class INNAprop(torch.optim.Optimizer):
     def _gather(self, active: list[list[Tensor]]) -> tuple[Gathered, Plan]:
         """Return all rows, and the plan of their update: the last one, where it holds."""
         gathered = gather(self.param_groups, active, self.state)
-        if gathered is None or self._plan is None or not self._plan.holds(
-            gathered, self.param_groups
-        ):
-            for params in active:
-                for p in params:
-                    self._check_shapes(p)
-            for group, params in zip(self.param_groups, active, strict=True):
-                for p in params:
-                    self._complete_state(p, group)
-            gathered = gather(self.param_groups, active, self.state)
-            assert gathered is not None
-            self._plan = make_plan(gathered, self.param_groups)
+        facts = None if gathered is None else facts_of(gathered)
+        options = options_of(self.param_groups)
+        plan = self._plan
+        if gathered and plan and plan.facts == facts and plan.options == options:
+            return gathered, plan
+        known = set(plan.facts) if plan and plan.options == options else set()
+        changed = [
+            (group, p)
+            for group, params in zip(self.param_groups, active, strict=True)
+            for p in params
+        ]
+        if facts is not None:
+            changed = [pair for pair, fact in zip(changed, facts, strict=True) if fact not in known]
+        for _, p in changed:
+            self._check_shapes(p)
+        for group, p in changed:
+            self._complete_state(p, group)
+        gathered = gather(self.param_groups, active, self.state)
+        assert gathered is not None
+        self._plan = make_plan(gathered, self.param_groups)
         return gathered, self._plan
 
     def _check_shapes(self, p: Tensor) -> None:

@@ -9,7 +9,7 @@ moved elsewhere is freed.
 import functools
 import warnings
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -102,62 +102,72 @@ class Call:
 class Plan:
     """The calls that make an update."""
 
-    key: list[Any]
-    """What it follows from."""
+    options: list[Any]
+    """The options that it follows from, of all groups."""
+    facts: list[Any]
+    """What it follows from of every row."""
     calls: list[Call]
 
-    def holds(self, gathered: Gathered, groups: Sequence[dict[str, Any]]) -> bool:
-        """Return whether the plan is still that of these rows and options."""
-        return self.key == _key(gathered, groups)
+
+def options_of(groups: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return the options that a plan follows from."""
+    return [group[name] for group in groups for name in FLAGS]
 
 
-def _key(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> list[Any]:
-    """Return what changes where a plan does."""
+def facts_of(gathered: Gathered) -> list[Any]:
+    """Return of every row what a plan follows from, of parameter, gradient and state."""
     rows = gathered.rows
-    return [
-        [group[name] for group in groups for name in FLAGS],
-        gathered.groups,
-        *map(c.addresses, (rows.theta, rows.m, rows.v, gathered.steps)),
-        [r if r is None else r.data_ptr() for r in rows.residual] if any_of(rows.residual) else [],
-        *(list(map(_dtype, tensors)) for tensors in (rows.theta, rows.g)),
-        *(list(map(Tensor.numel, tensors)) for tensors in (rows.theta, rows.g)),
-        [t.stride() for t in rows.theta if not t.is_contiguous()],
-    ]
-
-
-def any_of(column: list[Any]) -> bool:
-    """Return whether a column has anything but None."""
-    return column.count(None) < len(column)
+    return list(
+        zip(
+            map(id, gathered.params),
+            gathered.groups,
+            *(map(Tensor.data_ptr, column) for column in (rows.theta, rows.m, rows.v)),
+            map(Tensor.data_ptr, gathered.steps),
+            [r if r is None else r.data_ptr() for r in rows.residual],
+            *(map(_dtype, tensors) for tensors in (rows.theta, rows.g)),
+            *(map(Tensor.numel, tensors) for tensors in (rows.theta, rows.g)),
+            [t.is_contiguous() or t.stride() for t in rows.theta],
+            strict=True,
+        )
+    )
 
 
 def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
     """Sort rows, whose state exists, into calls."""
     sorted_: dict[Any, list[int]] = {}
-    for i, row in enumerate(gathered.single_rows()):
-        group = groups[gathered.groups[i]]
-        form = _form(group, row)
-        sorted_.setdefault((form, form.alike(row), group["capturable"]), []).append(i)
+    for form, places in _forms(gathered, groups):
+        rows = gathered.picked(places).single_rows()
+        for place, row in zip(places, rows, strict=True):
+            capturable = groups[gathered.groups[place]]["capturable"]
+            sorted_.setdefault((form, form.alike(row), capturable), []).append(place)
     calls = []
     for (form, *_), places in sorted_.items():
         own = gathered.picked(places)
         everything = len(places) == len(gathered.params)
         layout = form.Layout(own.rows, own.steps)
         calls.append(Call(form, None if everything else places, layout, array("q", own.groups)))
-    return Plan(_key(gathered, groups), calls)
+    return Plan(options_of(groups), facts_of(gathered), calls)
 
 
-def _form(group: dict[str, Any], row: Row) -> Any:
-    """Return the form for a row: the fastest that works here, if the group leaves the choice."""
-    if kernel_is_asked_for(group):
-        kernel = kernel_of(row.theta.device)
-        if kernel is not None:
-            reason = kernel.load()
-            if not isinstance(reason, str):
-                return kernel if kernel.takes(row) else single_tensor
-            if group["fused"]:
+def _forms(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, list[int]]]:
+    """Yield forms and the places of their rows: the fastest that work, where groups leave it."""
+    wishes: dict[Any, list[int]] = {}
+    for i, (group, theta) in enumerate(zip(gathered.groups, gathered.rows.theta, strict=True)):
+        wishes.setdefault((group, theta.device), []).append(i)
+    for (i, device), places in wishes.items():
+        group, kernel = groups[i], kernel_of(device)
+        if not kernel_is_asked_for(group):
+            yield foreach if group["foreach"] else single_tensor, places
+        elif kernel is None or isinstance(reason := kernel.load(), str):
+            if kernel is not None and group["fused"]:
                 _warn_once(f"INNAprop goes on with foreach=True instead of fused=True: {reason}")
-        return foreach
-    return foreach if group["foreach"] else single_tensor
+            yield foreach, places
+        elif kernel.takes(gathered.picked(places).rows):
+            yield kernel, places
+        else:
+            for place in places:
+                takes = kernel.takes(gathered.picked([place]).rows)
+                yield kernel if takes else single_tensor, [place]
 
 
 def kernel_of(device: torch.device) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from innaprop.forms.foreach import NARROW
 from innaprop.portable.fitting import Target, by_name, check_unique, fitted, shared_numbers
 from innaprop.portable.snapshot import (
     HYPERPARAMETERS,
@@ -17,7 +18,6 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import NAMES, numbers_at
-from innaprop.forms.foreach import NARROW
 from innaprop_core import momentum
 
 _OPTIONS = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}

@@ -78,7 +78,9 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
             "is this the state dict of another optimizer?"
         )
     device = p.device if group["capturable"] else torch.device("cpu")
-    state = {"step": torch.tensor(_count(saved["step"], i), dtype=count_dtype(device), device=device)}
+    state = {
+        "step": torch.tensor(_count(saved["step"], i), dtype=count_dtype(device), device=device)
+    }
     for name, value in saved.items():
         if name == "step":
             continue

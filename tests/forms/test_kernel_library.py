@@ -116,6 +116,8 @@ def open_machine():
     folder.chmod(0o755)
     machine = Machine(folder)
     machine.temporary.chmod(0o1777)
+    (folder / "calls").touch()
+    (folder / "calls").chmod(0o666)
     yield machine
     shutil.rmtree(folder)
 
@@ -215,10 +217,17 @@ def test_every_compiler_is_told_with_its_reason(machine, compiler, reason):
 
 def test_the_message_has_the_first_error_of_the_compiler(machine):
     machine.source.write_text("int answer(void) { return no_such_name; }\nint f(void) { 1 }\n")
-    message = machine.load(CC="cc", PATH=os.environ["PATH"], LANG="de_DE.UTF-8")
+    message = machine.load(CC="cc")
     assert "kernel.c:1:27: error: " in message
     assert "no_such_name" in message
     assert "^" not in message
+
+
+def test_compilers_speak_english(machine):
+    """Else none of their lines need have the word error."""
+    broken = machine.compiler('echo "error in $LC_ALL" >&2; exit 1')
+    machine.source.write_text("#error nonsense")
+    assert f"{broken} (error in C)" in machine.load(CC=broken, LC_ALL="de_DE.UTF-8")
 
 
 def test_a_message_without_an_error_is_told_by_its_last_line(machine):
@@ -343,12 +352,14 @@ def test_a_cache_in_a_folder_that_others_can_write_to(machine, plant, mode):
     assert not mark.exists()
 
 
-def test_a_link_to_a_cache_that_others_can_write_to(machine, plant):
-    mark = plant()
-    machine.cache.chmod(0o777)
+def test_a_link_into_a_folder_that_others_can_write_to(machine, plant):
+    machine.cache = machine.folder / "shared" / "own"
     link = machine.folder / "link"
     link.symlink_to(machine.cache)
-    assert machine.load(INNAPROP_CACHE=str(link)) == "42"
+    machine.environment["INNAPROP_CACHE"] = str(link)
+    mark = plant()
+    (machine.folder / "shared").chmod(0o777)
+    assert machine.load() == "42"
     assert not mark.exists()
 
 
@@ -471,9 +482,6 @@ def test_a_user_without_a_name_or_a_home(open_machine, home):
 @as_root
 def test_a_cache_that_the_user_cannot_write_to(open_machine):
     machine = open_machine
-    calls = machine.folder / "calls"
-    calls.touch()
-    calls.chmod(0o666)
     machine.cache.mkdir(mode=0o755)
     compiler = machine.compiler('exec cc "$@"')
     for built in (1, 2):

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from innaprop.forms.cache import cache_folder, is_private, workshop
 
-_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+"""What every compiler is given, but for OpenMP, which not every one has."""
 _TIMEOUT = 120.0
 """Seconds that a compiler may take."""
 
@@ -62,7 +63,7 @@ def load(
         return ": ".join(
             [f"there is no {language} compiler (set {variable} to name one)", *reasons]
         )
-    options = [*_FLAGS, *(["-std=c++17"] if cplusplus else [])]
+    options = [*FLAGS, *(["-std=c++17"] if cplusplus else [])]
     options += [*(f"-D{define}" for define in defines), *(f"-I{folder}" for folder in includes)]
     for compiler in compilers:
         command = [*compiler, *options]

@@ -75,6 +75,7 @@ capability, parameter, real, has_residual = sys.argv[1:]
 real = getattr(tl, real)
 constants = {
     "parameter": getattr(tl, parameter),
+    "gradient": getattr(tl, parameter),
     "real": real,
     "has_residual": has_residual == "True",
     "aligned": True,

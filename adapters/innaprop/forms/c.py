@@ -23,7 +23,8 @@ FORM = Form(
     compiler="C",
     moves="28",
     temporaries="0",
-    valid="dense tensors of one layout on the CPU, a gradient of the parameter's dtype",
+    valid="dense tensors of one layout on the CPU; a gradient of the parameter's dtype, or float32 "
+    "for 16-bit ones",
     in_place=True,
     reads_scalars=True,
     corrects=True,
@@ -31,8 +32,16 @@ FORM = Form(
 SCALARS = (*Coefficients._fields, "gradient_scale")
 """What the kernel gets of every set, in this order."""
 _SOURCE = Path(__file__).with_name("kernel.c")
-_KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-_STATES = {(dtype, torch.promote_types(dtype, torch.float32)) for dtype in _KINDS}
+_KINDS = {
+    (torch.float32, torch.float32): 0,
+    (torch.float64, torch.float64): 1,
+    (torch.bfloat16, torch.bfloat16): 2,
+    (torch.float16, torch.float16): 3,
+    (torch.bfloat16, torch.float32): 4,
+    (torch.float16, torch.float32): 5,
+}
+"""By the dtypes of parameter and gradient."""
+_STATES = {(dtype, torch.promote_types(dtype, torch.float32)) for dtype, _ in _KINDS}
 """Dtypes of a parameter and its state."""
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types whose tensors have one address; others may hold several tensors, or none yet."""
@@ -89,7 +98,7 @@ def have_addresses(rows: Row) -> bool:
     dtypes = list(map(_dtype, rows.theta))
     return (
         {*zip(dtypes, map(_dtype, rows.m), strict=True)} <= _STATES
-        and list(map(_dtype, rows.g)) == dtypes
+        and {*zip(dtypes, map(_dtype, rows.g), strict=True)} <= _KINDS.keys()
         and {*map(type, written), *map(type, rows.g)} <= {*PLAIN}
         and not any(map(Tensor.is_neg, written))
         and (all(map(Tensor.is_contiguous, written)) or all(map(_lies_alike, map(Row, *rows))))
@@ -122,7 +131,7 @@ def is_dense(tensor: Tensor) -> bool:
 class Layout:
     """What stays of some rows from step to step: where they lie in memory, and how.
 
-    It holds as long as the addresses, dtypes and shapes of all but the gradients stay.
+    It holds as long as addresses, dtypes and shapes stay, but for the addresses of gradients.
 
     Args:
         rows: A row whose fields are lists of tensors.
@@ -134,7 +143,9 @@ class Layout:
         self.residuals = array("q", [0 if r is None else r.data_ptr() for r in rows.residual])
         self.steps = None if steps is None else addresses(steps)
         self.sizes = array("q", map(Tensor.numel, rows.theta))
-        self.kinds = array("q", [_KINDS[theta.dtype] for theta in rows.theta])
+        self.kinds = array(
+            "q", [_KINDS[theta.dtype, g.dtype] for theta, g in zip(rows.theta, rows.g, strict=True)]
+        )
         self._strides = list(map(Tensor.stride, rows.theta))
 
     def laid_out_alike(self, gradients: list[Tensor], thetas: list[Tensor]) -> list[Tensor]:
@@ -144,7 +155,9 @@ class Layout:
         ):
             return gradients
         return [
-            g if g.stride() == p.stride() and not g.is_neg() else torch.empty_like(p).copy_(g)
+            g
+            if g.stride() == p.stride() and not g.is_neg()
+            else torch.empty_like(p, dtype=g.dtype).copy_(g)
             for g, p in zip(gradients, thetas, strict=True)
         ]
 

@@ -119,11 +119,11 @@ static inline uint16_t split_float16(float x, int16_t *r) {
 }
 
 /* Generates the update of n elements of one tensor.
-   PARAMETER: type of parameters and gradients in memory. REAL: type of states and arithmetic.
-   GRADIENT: reads g[i] as REAL. LOAD: reads theta. STORE: writes t into theta. */
-#define DEFINE_UPDATE(NAME, PARAMETER, REAL, SQRT, GRADIENT, LOAD, STORE)                          \
+   PARAMETER, GRADIENT: types of theta and g in memory. REAL: type of states and arithmetic.
+   READ: g[i] as REAL. LOAD: theta[i] as REAL. STORE: writes t into theta[i]. */
+#define DEFINE_UPDATE(NAME, PARAMETER, GRADIENT, REAL, SQRT, READ, LOAD, STORE)                    \
     FOR_EVERY_CPU static void update_##NAME(                                                       \
-        PARAMETER *restrict theta, const PARAMETER *restrict g, REAL *restrict m,                  \
+        PARAMETER *restrict theta, const GRADIENT *restrict g, REAL *restrict m,                   \
         REAL *restrict v, int16_t *restrict residual, int64_t n, const Coefficients *c) {          \
         const REAL gamma = (REAL)c->gamma, decay = (REAL)c->decay, impulse = (REAL)c->impulse;     \
         const REAL decay_drive = (REAL)c->decay_drive, friction = (REAL)c->friction;               \
@@ -133,7 +133,7 @@ static inline uint16_t split_float16(float x, int16_t *r) {
         const int remembers = c->averaging <= c->memory;                                           \
         (void)residual;                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
-            REAL gi = GRADIENT * scale, square = gi * gi;                                          \
+            REAL gi = READ * scale, square = gi * gi;                                              \
             REAL vi = remembers ? v[i] + averaging * (square - v[i])                               \
                                 : square + memory * (v[i] - square);                               \
             REAL u = gi / (SQRT(vi * correction) + eps);                                           \
@@ -146,23 +146,25 @@ static inline uint16_t split_float16(float x, int16_t *r) {
         }                                                                                          \
     }
 
-DEFINE_UPDATE(float32, float, float, sqrtf, g[i], theta[i], theta[i] = t)
-DEFINE_UPDATE(float64, double, double, sqrt, g[i], theta[i], theta[i] = t)
-DEFINE_UPDATE(
-    bfloat16, uint16_t, float, sqrtf, bfloat16_to_float(g[i]), bfloat16_to_float(theta[i]),
-    theta[i] = float_to_bfloat16(t))
-DEFINE_UPDATE(
-    bfloat16_residual, uint16_t, float, sqrtf, bfloat16_to_float(g[i]),
-    join_bfloat16(theta[i], residual[i]), theta[i] = split_bfloat16(t, &residual[i]))
-DEFINE_UPDATE(
-    float16, uint16_t, float, sqrtf, float16_to_float(g[i]), float16_to_float(theta[i]),
-    theta[i] = float_to_float16(t))
-DEFINE_UPDATE(
-    float16_residual, uint16_t, float, sqrtf, float16_to_float(g[i]),
-    join_float16(theta[i], residual[i]), theta[i] = split_float16(t, &residual[i]))
+DEFINE_UPDATE(float32, float, float, float, sqrtf, g[i], theta[i], theta[i] = t)
+DEFINE_UPDATE(float64, double, double, double, sqrt, g[i], theta[i], theta[i] = t)
 
-/* The kinds of rows, in the order of c.py. */
-enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
+/* 16-bit parameters, with and without residual; gradients in 16 bits or in float32. */
+#define DEFINE_NARROW(FORMAT, NAME, GRADIENT, READ)                                                \
+    DEFINE_UPDATE(                                                                                 \
+        NAME, uint16_t, GRADIENT, float, sqrtf, READ, FORMAT##_to_float(theta[i]),                 \
+        theta[i] = float_to_##FORMAT(t))                                                           \
+    DEFINE_UPDATE(                                                                                 \
+        NAME##_residual, uint16_t, GRADIENT, float, sqrtf, READ,                                   \
+        join_##FORMAT(theta[i], residual[i]), theta[i] = split_##FORMAT(t, &residual[i]))
+
+DEFINE_NARROW(bfloat16, bfloat16, uint16_t, bfloat16_to_float(g[i]))
+DEFINE_NARROW(bfloat16, bfloat16_float32, float, g[i])
+DEFINE_NARROW(float16, float16, uint16_t, float16_to_float(g[i]))
+DEFINE_NARROW(float16, float16_float32, float, g[i])
+
+/* The kinds of rows, by the dtypes of parameter and gradient; c.py has them in this order. */
+enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BFLOAT16_FLOAT32, FLOAT16_FLOAT32 };
 
 /* All rows of a call, a column for each of what they have. */
 typedef struct {
@@ -173,22 +175,21 @@ typedef struct {
 } Rows;
 
 static void update(const Rows *rows, int64_t i, int64_t low, int64_t n, const Coefficients *c) {
-#define CALL(NAME, PARAMETER, REAL)                                                                \
-    update_##NAME(                                                                                 \
-        (PARAMETER *)rows->theta[i] + low, (const PARAMETER *)rows->g[i] + low,                    \
-        (REAL *)rows->m[i] + low, (REAL *)rows->v[i] + low, residual, n, c)
     int16_t *residual = rows->residual[i] ? rows->residual[i] + low : 0;
+#define CALL(NAME, PARAMETER, GRADIENT, REAL)                                                      \
+    update_##NAME(                                                                                 \
+        (PARAMETER *)rows->theta[i] + low, (const GRADIENT *)rows->g[i] + low,                     \
+        (REAL *)rows->m[i] + low, (REAL *)rows->v[i] + low, residual, n, c)
+#define CALL_NARROW(NAME, GRADIENT)                                                                \
+    if (residual) CALL(NAME##_residual, uint16_t, GRADIENT, float);                                \
+    else CALL(NAME, uint16_t, GRADIENT, float)
     switch (rows->kind[i]) {
-    case FLOAT32: CALL(float32, float, float); break;
-    case FLOAT64: CALL(float64, double, double); break;
-    case BFLOAT16:
-        if (residual) CALL(bfloat16_residual, uint16_t, float);
-        else CALL(bfloat16, uint16_t, float);
-        break;
-    case FLOAT16:
-        if (residual) CALL(float16_residual, uint16_t, float);
-        else CALL(float16, uint16_t, float);
-        break;
+    case FLOAT32: CALL(float32, float, float, float); break;
+    case FLOAT64: CALL(float64, double, double, double); break;
+    case BFLOAT16: CALL_NARROW(bfloat16, uint16_t); break;
+    case FLOAT16: CALL_NARROW(float16, uint16_t); break;
+    case BFLOAT16_FLOAT32: CALL_NARROW(bfloat16_float32, float); break;
+    case FLOAT16_FLOAT32: CALL_NARROW(float16_float32, float); break;
     }
 }
 

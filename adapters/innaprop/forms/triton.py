@@ -20,7 +20,8 @@ FORM = Form(
     compiler="Triton",
     moves="28",
     temporaries="0",
-    valid="dense tensors of one layout on a CUDA device, a gradient of the parameter's dtype",
+    valid="dense tensors of one layout on a CUDA device; a gradient of the parameter's dtype, or "
+    "float32 for 16-bit ones",
     in_place=True,
     reads_scalars=False,
     skips=True,
@@ -56,7 +57,7 @@ def alike(row: Row) -> tuple[Any, ...]:
     """
     tensors = (t for t in (row.theta, row.m, row.v, row.residual) if t is not None)
     aligned = all(t.data_ptr() % 16 == 0 and t.numel() % 16 == 0 for t in tensors)
-    return row.theta.device, row.theta.dtype, row.residual is None, aligned
+    return row.theta.device, row.theta.dtype, row.g.dtype, row.residual is None, aligned
 
 
 class Layout(c.Layout):
@@ -122,7 +123,10 @@ def update(
     if steps is not None and skip is not None:
         torch._foreach_sub_(steps, skip.to(steps[0].device, steps[0].dtype))
     kernel = load()
-    language = kernel.tl
+
+    def named(dtype: torch.dtype) -> Any:
+        return getattr(kernel.tl, str(dtype).removeprefix("torch."))
+
     gradients = layout.laid_out_alike(rows.g, rows.theta)
     if len(layout.tensor) > 0:
         real = rows.m[0].dtype
@@ -144,8 +148,9 @@ def update(
                 layout.table("columns", columns),
                 scalars,
                 scalars.shape[1],
-                parameter=getattr(language, str(rows.theta[0].dtype).removeprefix("torch.")),
-                real=getattr(language, str(real).removeprefix("torch.")),
+                parameter=named(rows.theta[0].dtype),
+                gradient=named(rows.g[0].dtype),
+                real=named(real),
                 has_residual=rows.residual[0] is not None,
                 aligned=layout.aligned and not any(address % 16 for address in addresses),
                 block=_BLOCK,

@@ -87,6 +87,7 @@ def step(
     scalars,
     width,
     parameter: tl.constexpr,
+    gradient: tl.constexpr,
     real: tl.constexpr,
     has_residual: tl.constexpr,
     aligned: tl.constexpr,
@@ -106,7 +107,8 @@ def step(
         columns: Which column of ``scalars`` each tensor takes, int64.
         scalars: A row for each of ``SCALARS``, real, of ``width`` columns.
         width: Columns of ``scalars``.
-        parameter: Dtype of parameters and gradients.
+        parameter: Dtype of parameters.
+        gradient: Dtype of gradients.
         real: Dtype of state and arithmetic.
         has_residual: Whether there are residuals.
         aligned: Whether every address is a multiple of 16 bytes, and every size of 16.
@@ -123,7 +125,7 @@ def step(
     theta = _pointer(thetas, i, parameter, aligned) + at
     m = _pointer(ms, i, real, aligned) + at
     v = _pointer(vs, i, real, aligned) + at
-    g = _pointer(gs, i, parameter, aligned) + at
+    g = _pointer(gs, i, gradient, aligned) + at
 
     gamma = tl.load(scalar + GAMMA * width)
     decay = tl.load(scalar + DECAY * width)

@@ -270,13 +270,16 @@ class INNAprop(keras.optimizers.Optimizer):
 
     def _update_lists(self, grads: Any, variables: Any, learning_rate: Any) -> None:
         """Make one update on PyTorch: of all variables that are alike at once."""
+        from innaprop.forms import Row
         from innaprop.keras import torch as lists
 
         alike: dict[Any, list[Any]] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             i = self._get_variable_index(variable)
             slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-            row = variable.value, gradient, *(s.value for s in slots if s is not None)
+            row = Row(
+                variable.value, gradient, *(None if s is None else s.value for s in slots)
+            )
             key = row[0].device, row[0].dtype, self._decay(i)
             alike.setdefault(key, []).append(row)
         for (device, _, decay), rows in alike.items():

@@ -55,10 +55,8 @@ def follow(dtype, residual=False, sigma=0.999, capturable=False):
         # Another layout than the parameter's, and another place than in the step before.
         grads[1] = grads[1].T.contiguous().T
         plain = scalars(k, sigma)
-        forms = (triton, as_tensors(plain, len(SHAPES)) if capturable else plain), (
-            single_tensor,
-            plain,
-        )
+        ours = as_tensors(plain, len(SHAPES)) if capturable else plain
+        forms = (triton, ours), (single_tensor, plain)
         for (form, own), (params, ms, vs, residuals), steps in zip(
             forms, both, counts, strict=True
         ):

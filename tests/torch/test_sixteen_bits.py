@@ -141,7 +141,7 @@ def test_state_is_float32_and_kept_by_the_state_dict(options):
     other.load_state_dict(saved)
     dtypes = {name: value.dtype for name, value in other.state[q].items()}
     assert dtypes == {
-        "step": torch.float32,
+        "step": torch.float64,
         "momentum_buffer": torch.float32,
         "exp_avg_sq": torch.float32,
         "residual": torch.int16,

@@ -199,7 +199,7 @@ def update(
     )
     table = _Rows(*(None if column is None else column.buffer_info()[0] for column in columns))
     # Tensors, if capturable: on the CPU reading them stops nobody.
-    scalars = (_Scalars * len(sets))(*(tuple(map(float, (*c, scale))) for c, scale in sets))
+    scalars = (_Scalars * len(sets))(*(_Scalars(*map(float, (*c, scale))) for c, scale in sets))
     kernel.innaprop_step(len(which), ctypes.byref(table), scalars, torch.get_num_threads())
     # The kernel writes behind autograd's back.
     torch.autograd.graph.increment_version(rows.theta)

@@ -148,13 +148,13 @@ def _update(
     torch._foreach_lerp_(vs, torch._foreach_mul(gs, gs), c.averaging)
     # sqrt(v / correction) + eps, both sides times the root of the correction.
     root = c.bias_correction**0.5
-    us = torch._foreach_sqrt(vs)
+    us = list(torch._foreach_sqrt(vs))
     _add_(us, c.eps * root)
-    us = torch._foreach_div(gs, us)
+    us = list(torch._foreach_div(gs, us))
     if not _is_zero(c.decay_drive):
         _add_scaled_(ms, thetas, c.decay_drive)
     # Collected first, so that theta is rounded once.
-    moves = torch._foreach_mul(ms, c.gamma)
+    moves = _scaled(ms, c.gamma)
     _add_scaled_(moves, us, c.impulse * root)
     if not _is_zero(c.decay):
         _add_scaled_(moves, thetas, c.decay)

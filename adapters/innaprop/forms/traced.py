@@ -34,13 +34,12 @@ def update(
         skip: Tensor of one element; where it is not zero nothing changes. Default None.
     """
     for row in rows:
-        before = wide(row), row.m, row.v
-        after = momentum.step(*before, row.g.to(row.m.dtype) * gradient_scale, c, torch.sqrt)
+        theta, g = wide(row), row.g.to(row.m.dtype) * gradient_scale
+        new = momentum.step(theta, row.m, row.v, g, c, torch.sqrt)
         if skip is not None:
-            after = tuple(
-                torch.where(skip == 0, new, old) for new, old in zip(after, before, strict=True)
-            )
-        theta, m, v = after
+            old = theta, row.m, row.v
+            new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
+        theta, m, v = new
         row.m.copy_(m)
         row.v.copy_(v)
         store(row, theta)

@@ -121,7 +121,8 @@ def update(
     if steps is not None:
         torch._foreach_add_(steps, 1.0)
     if steps is not None and skip is not None:
-        torch._foreach_sub_(steps, skip.to(steps[0].device, steps[0].dtype))
+        skipped = skip.to(steps[0].device, steps[0].dtype).reshape(())
+        torch._foreach_sub_(steps, [skipped] * len(steps))
     kernel = load()
 
     def named(dtype: torch.dtype) -> Any:

@@ -277,9 +277,7 @@ class INNAprop(keras.optimizers.Optimizer):
         for gradient, variable in zip(grads, variables, strict=True):
             i = self._get_variable_index(variable)
             slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-            row = Row(
-                variable.value, gradient, *(None if s is None else s.value for s in slots)
-            )
+            row = Row(variable.value, gradient, *(None if s is None else s.value for s in slots))
             key = row[0].device, row[0].dtype, self._decay(i)
             alike.setdefault(key, []).append(row)
         for (device, _, decay), rows in alike.items():

@@ -41,9 +41,9 @@ class Gathered(NamedTuple):
         """Return those at some places; None stands for all."""
         if places is None:
             return self
-        chosen = [[column[i] for i in places] for column in (self.params, self.groups, self.steps)]
-        rows = Row(*([column[i] for i in places] for column in self.rows))
-        return Gathered(chosen[0], chosen[1], rows, chosen[2])
+        columns: tuple[list[Any], ...] = self.params, self.groups, self.steps, *self.rows
+        params, groups, steps, *of_rows = ([column[i] for i in places] for column in columns)
+        return Gathered(params, groups, Row(*of_rows), steps)
 
     def single_rows(self) -> list[Row]:
         """Return the rows one by one."""

@@ -43,9 +43,7 @@ class TorchPlayer(Player):
 
     def values(self) -> list[Array]:
         """Return the parameters, joined with their residuals."""
-        return [
-            self._optimizer.master_weights(p).numpy(force=True) for p in self._parameters
-        ]
+        return [self._optimizer.master_weights(p).numpy(force=True) for p in self._parameters]
 
     def put(self, values: Sequence[Array]) -> None:
         """Set the parameters."""

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from innaprop.torch import INNAprop
 from innaprop.forms.foreach import join
+from innaprop.torch import INNAprop
 
 
 @pytest.fixture(autouse=True)

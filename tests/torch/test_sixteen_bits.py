@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from innaprop.torch import INNAprop
 from innaprop.forms.foreach import join, split
+from innaprop.torch import INNAprop
 from innaprop_core import Hyperparameters, trajectory
 
 IMPLEMENTATIONS = [{"foreach": False}, {"foreach": True}, {"fused": True}]

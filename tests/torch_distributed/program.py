@@ -30,8 +30,8 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
-from innaprop.torch import INNAprop
 from innaprop.forms.foreach import join
+from innaprop.torch import INNAprop
 
 IMPLEMENTATIONS = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 OPTIONS = {"lr": 1e-2, "alpha": 0.1, "beta": 0.9, "weight_decay": 0.1}

@@ -54,6 +54,8 @@ def split(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def wide(row: Row) -> Tensor:
     """Return the parameter in the dtype of its state: itself, if that is its own."""
     theta: Tensor = row.theta
+    if theta.is_neg():
+        return theta.resolve_neg().to(row.m.dtype)  # Lists cannot write into such views.
     return theta.to(row.m.dtype) if row.residual is None else join(theta, row.residual)
 
 

@@ -24,6 +24,9 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 #define ELEMENTS_WORTH_A_THREAD 32768
+/* Where threads meet within a row: a multiple of every vector, so that each element is computed in
+   the same way on any number of threads. */
+#define SEAM 64
 
 #define X(name) double name;
 typedef struct {
@@ -197,6 +200,12 @@ static double bias_correction(double sigma, double k) {
     return sigma == 0 ? 1 : -expm1(k * log(sigma));
 }
 
+/* Return how many of a row's elements come before one of all elements, up to a seam. */
+static int64_t elements_before(int64_t place, int64_t start, int64_t size) {
+    int64_t before = place <= start ? 0 : (place - start + SEAM - 1) / SEAM * SEAM;
+    return before < size ? before : size;
+}
+
 /* Make one update of all rows. Every thread takes the same number of elements, wherever rows begin
    and end. `sets` are the scalars, of which each row names one. */
 EXPORTED void innaprop_step(int64_t count, const Rows *rows, const Coefficients *sets, int threads) {
@@ -210,8 +219,8 @@ EXPORTED void innaprop_step(int64_t count, const Rows *rows, const Coefficients 
         double k = 0;
         Coefficients c = sets[0];
         for (int64_t i = 0; i < count && start < to; start += rows->size[i], i++) {
-            int64_t low = from > start ? from - start : 0;
-            int64_t high = to - start < rows->size[i] ? to - start : rows->size[i];
+            int64_t low = elements_before(from, start, rows->size[i]);
+            int64_t high = elements_before(to, start, rows->size[i]);
             if (low >= high) continue;
             double next = rows->step ? *rows->step[i] + 1 : 0;
             if (rows->set[i] != set || next != k) {

@@ -1,5 +1,8 @@
 """Time and memory of an optimizer step in PyTorch, beside AdamW's of the same kind.
 
+"default" is a step of whoever sets no option; "changing" is a fused one where another half of the
+parameters has gradients at every step, as with LayerDrop or in a mixture of experts.
+
 All optimizers run in one process, in turn, on the same parameters and gradients, a step at a
 time, or some on a GPU, where the host goes ahead as it does in training; times are medians.
 `python benchmarks/torch_step.py [--device cuda] [--steps N] [NAME ...]`
@@ -12,6 +15,7 @@ tensors of all parameters' size; the time of the first step.
 
 import argparse
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -27,11 +31,16 @@ from shapes import OF_A_GPU, SHAPES
 from torch import Tensor
 from traffic import Traffic, held
 
-from innaprop.torch import INNAprop, fused_cpu
-from innaprop.torch.plan import Plan
-from innaprop.torch.update import traced
+from innaprop.forms import Row, c, foreach, single_tensor, traced
+from innaprop.torch import INNAprop
 
-KINDS = {"fused": {"fused": True}, "foreach": {"foreach": True}, "single": {"foreach": False}}
+KINDS = {
+    "default": {},
+    "fused": {"fused": True},
+    "changing": {"fused": True},
+    "foreach": {"foreach": True},
+    "single": {"foreach": False},
+}
 UPDATE_BYTES = 28
 COPIES = 1 << 28
 """Numbers that a copy moves at a time."""
@@ -43,20 +52,29 @@ STEPS = {"big": 20, "gpt2": 12, "many": 60, "tiny": 100, "billion": 20}
 class OneTensorAtATime(INNAprop):
     """INNAprop as the core writes it, run operation by operation on one tensor after another."""
 
-    def _find_plans(self, *arguments) -> list[Plan]:
-        plans = super()._find_plans(*arguments)
-        for plan in plans:
-            for call in plan.calls:
-                call.update = traced
-        return plans
+    FORM, alike, Layout = single_tensor.FORM, staticmethod(single_tensor.alike), foreach.Layout
+
+    def _gather(self, active):
+        gathered, plan = super()._gather(active)
+        for call in plan.calls:
+            call.form = self
+        return gathered, plan
+
+    @staticmethod
+    def update(rows, layout, sets, which, steps, skip=None):
+        for row, place, step in zip(map(Row, *rows), which, steps, strict=True):
+            step.add_(1.0)
+            traced.update([row], *sets[place])
 
 
 class Run:
     """One optimizer in the benchmark."""
 
-    def __init__(self, make: Callable[..., torch.optim.Optimizer], params, options) -> None:
+    def __init__(
+        self, make: Callable[..., torch.optim.Optimizer], params, options, changing: bool
+    ) -> None:
         optimizer = make(params, **options)
-        self.step = optimizer.step
+        self.step = changing_halves(optimizer, params) if changing else optimizer.step
         self.first = seconds(self.step)
         with Traffic() as traffic:
             self.step()
@@ -68,6 +86,22 @@ class Run:
         for _ in range(in_a_turn()):
             self.step()
         synchronize()
+
+
+def changing_halves(optimizer: torch.optim.Optimizer, params) -> Callable[[], None]:
+    """Return a step of other parameters at every call: half of them, chosen at random."""
+    grads = [p.grad for p in params]
+    choose = random.Random(0)
+
+    def step() -> None:
+        absent = set(choose.sample(range(len(params)), len(params) // 2))
+        for i in absent:
+            params[i].grad = None
+        optimizer.step()
+        for i in absent:
+            params[i].grad = grads[i]
+
+    return step
 
 
 def in_a_turn() -> int:
@@ -113,11 +147,14 @@ def measure(name: str, device: str, steps_of_each: int) -> tuple[dict[tuple[str,
         (make.__name__, kind): (make, options)
         for kind, options in KINDS.items()
         for make in (INNAprop, torch.optim.AdamW)
-        if kind == "fused" or name not in TOO_LARGE
+        if kind in ("default", "fused") or name not in TOO_LARGE
     }
     if name not in TOO_LARGE:
         makers["INNAprop", "core"] = (OneTensorAtATime, KINDS["single"])
-    runs = {key: Run(make, params, options) for key, (make, options) in makers.items()}
+    runs = {
+        key: Run(make, params, options, key[1] == "changing")
+        for key, (make, options) in makers.items()
+    }
     steps = {key: run.finish for key, run in runs.items()}
     medians = timing.medians({"copy": copies(params), **steps}, steps_of_each)
     for key, run in runs.items():
@@ -133,7 +170,7 @@ def rows(name: str, runs: dict[tuple[str, str], Run], copy: float):
         other = runs.get(("AdamW", kind))
         ours = optimizer == "INNAprop"
         # The kernels are called past the dispatcher; they read and write everything once.
-        unseen = ours and kind == "fused"
+        unseen = ours and kind in ("default", "fused", "changing")
         moved = UPDATE_BYTES if unseen else run.traffic.moved / count
         yield (
             f"{optimizer} {kind}",
@@ -151,8 +188,8 @@ def build_kernel(console: Console) -> None:
     """Build the CPU's kernel as the first process of a machine does, and load it as the next."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["INNAPROP_CACHE"] = folder
-        built = seconds(fused_cpu.load)
-        command = [sys.executable, "-c", "from torch_step import *; print(seconds(fused_cpu.load))"]
+        built = seconds(c.load)
+        command = [sys.executable, "-c", "from torch_step import *; print(seconds(c.load))"]
         folder = Path(__file__).parent
         loaded = float(subprocess.check_output(command, text=True, cwd=folder))
     console.print(

@@ -8,6 +8,8 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
+from innaprop.forms import all_forms
+
 # Before autodoc imports the adapters.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -85,6 +87,31 @@ def _only_literals_are_markup(line: str) -> str:
     return "``".join(parts)
 
 
+def _fill_in_forms(app: Sphinx, page: str, source: list[str]) -> None:
+    if page == "forms":
+        source[0] = source[0].replace("<!-- forms -->", _table_of_forms())
+
+
+def _table_of_forms() -> str:
+    head = ("form", "for", "compiler", "moves", "holds", "in place", "reads numbers", "can skip")
+    rows = [
+        (
+            f"`{name}`",
+            form.framework,
+            form.compiler,
+            form.moves,
+            form.temporaries,
+            *("yes" if is_so else "" for is_so in (form.in_place, form.reads_scalars, form.skips)),
+        )
+        for name, form in all_forms().items()
+    ]
+    table = [head, ["---"] * len(head), *rows]
+    valid = [f"- `{name}`: {form.valid}." for name, form in all_forms().items()]
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([*lines, "", "Where each is valid:", "", *valid])
+
+
 def setup(app: Sphinx) -> None:
-    """Read docstrings in Google style."""
+    """Read docstrings in Google style, and fill in what the forms say of themselves."""
     app.connect("autodoc-process-docstring", _from_google_style)
+    app.connect("source-read", _fill_in_forms)

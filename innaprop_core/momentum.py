@@ -31,10 +31,10 @@ class Coefficients(NamedTuple):
     gamma: Any
     """Step size: how much of m' goes into theta."""
     decay: Any
-    """gamma lambda: the share of theta that weight decay takes."""
+    """gamma lambda: the share of theta that weight decay takes; the number 0 where lambda is."""
     decay_drive: Any
     """gamma lambda (1 - alpha beta) / beta: the share of theta that decay gives to m; the number
-    0 where the decay stays out of the momentum."""
+    0 where lambda is, or the decay stays out of the momentum."""
     impulse: Any
     """gamma beta: how much of u goes into theta at once."""
     friction: Any
@@ -107,10 +107,12 @@ def coefficients(
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
     viscous = 1 - alpha * beta
+    decays = not (isinstance(weight_decay, Real) and weight_decay == 0)
+    drives = decays and decay_momentum
     return Coefficients(
         gamma=gamma,
-        decay=gamma * weight_decay,
-        decay_drive=gamma * (weight_decay * (viscous / beta)) if decay_momentum else 0.0,
+        decay=gamma * weight_decay if decays else 0.0,
+        decay_drive=gamma * (weight_decay * (viscous / beta)) if drives else 0.0,
         impulse=gamma * beta,
         friction=gamma * alpha,
         drive=gamma * viscous,

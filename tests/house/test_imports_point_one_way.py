@@ -13,12 +13,8 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
-SHARED: dict[str, set[str]] = {
-    "foreach": {"torch"},
-    "portable": set(),
-    "variables": {"tensorflow"},
-}
-"""What adapters share, and the framework that it is for, if it is for one."""
+SHARED = {"forms", "portable"}
+"""What adapters share, and what imports no adapter."""
 FORMATS = {"portable": {"safetensors"}}
 """What shared modules read and write files with."""
 
@@ -57,15 +53,27 @@ def test_the_core_needs_numpy_and_array_api_compat_only(path):
     assert imports(path) <= {"innaprop_core", "numpy", "array_api_compat"}
 
 
-@pytest.mark.parametrize("path", files("adapters"), ids=lambda p: p.name)
+FORMS = files("adapters/innaprop/forms")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in files("adapters") if p not in FORMS], ids=lambda p: p.name
+)
 def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
     adapter = path.relative_to(ROOT / "adapters" / "innaprop").parts[0].removesuffix(".py")
-    own = {path.stem, adapter} & FRAMEWORKS | SHARED.get(adapter, set())
+    own = {path.stem, adapter} & FRAMEWORKS
     brought = set().union(*(BRINGS.get(name, ()) for name in own))
     modules = imports(path) - {"innaprop", "numpy"}
     assert modules <= {"innaprop_core"} | own | brought | FORMATS.get(adapter, set())
-    shared = {name for name, needs in SHARED.items() if needs <= own}
-    assert from_innaprop(path) <= {adapter} | shared
+    assert from_innaprop(path) <= {adapter} | (set() if adapter in SHARED else SHARED)
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda p: p.name)
+def test_a_form_needs_the_core_one_framework_and_other_forms_only(path):
+    modules = imports(path) - {"innaprop", "innaprop_core", "numpy"}
+    assert len(modules & FRAMEWORKS) <= 1
+    assert modules <= FRAMEWORKS | BRINGS["torch"]
+    assert from_innaprop(path) <= {"forms"}
 
 
 @pytest.mark.parametrize("path", files("conformance"), ids=lambda p: p.name)

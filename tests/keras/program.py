@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 import innaprop.keras
-from innaprop.keras.residual import join
 
 KINDS = ("losses", "gradients")
 
@@ -59,14 +58,10 @@ def advance(model, first, last, kind):
 def everything(model):
     """Return weights, joined with their residuals, and optimizer state as arrays."""
     state = model.optimizer.variables
-    residuals = iter([v for v in state if v.dtype == "int16"])
-    joined = [
-        join(v.value, next(residuals).value) if v.dtype == "bfloat16" else v
-        for v in model.trainable_variables
-    ]
+    weights = map(model.optimizer.master_weights, model.trainable_variables)
     return [
         np.asarray(keras.ops.convert_to_numpy(v), np.float64)
-        for v in [*joined, *(v for v in state if v.dtype != "int16")]
+        for v in [*weights, *(v for v in state if v.dtype != "int16")]
     ]
 
 

@@ -1,13 +1,17 @@
 """A bfloat16 variable and its residual are the float32 trajectory."""
 
+from importlib import import_module
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from innaprop.keras import INNAprop
-from innaprop.keras.residual import join, split
 from innaprop_core import Hyperparameters, trajectory
+
+NAMES = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
+form = import_module(f"innaprop.forms.{NAMES[keras.backend.backend()]}")
 
 
 def numpy(x):
@@ -18,13 +22,13 @@ def bfloat16(values):
     return numpy(ops.convert_to_tensor(np.asarray(values, np.float32), "bfloat16")).astype(float)
 
 
-def residual_of(optimizer):
-    (found,) = (v for v in optimizer.variables if v.dtype == "int16")
-    return found
-
-
 def whole(variable, optimizer):
-    return numpy(join(variable.value, residual_of(optimizer).value))
+    return numpy(optimizer.master_weights(variable))
+
+
+def split(values):
+    dtype = ops.zeros(1, "bfloat16").dtype
+    return form.split(ops.convert_to_tensor(values), dtype)
 
 
 def test_bfloat16_and_residual_hold_every_float32():
@@ -35,10 +39,10 @@ def test_bfloat16_and_residual_hold_every_float32():
     magnitude = np.abs(values)
     # Above is infinity in bfloat16; what is below, XLA may take for zero.
     values = values[(magnitude < 3.39e38) & ((magnitude > 1.2e-38) | (magnitude == 0))]
-    parameter, remainder = split(ops.convert_to_tensor(values))
+    parameter, remainder = split(values)
     assert keras.backend.standardize_dtype(parameter.dtype) == "bfloat16"
     assert keras.backend.standardize_dtype(remainder.dtype) == "int16"
-    back = numpy(join(parameter, remainder))
+    back = numpy(form.join(parameter, remainder))
     np.testing.assert_array_equal(back.view(np.int32), values.view(np.int32))
     nearest = bfloat16(values)
     assert (np.abs(numpy(parameter) - values) <= np.abs(nearest - values)).all()
@@ -46,7 +50,7 @@ def test_bfloat16_and_residual_hold_every_float32():
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_stays_so(value):
-    joined = join(*split(ops.convert_to_tensor(np.array([value], np.float32))))
+    joined = form.join(*split(np.array([value], np.float32)))
     np.testing.assert_array_equal(numpy(joined), [value])
 
 
@@ -166,3 +170,13 @@ def test_a_model_of_policy_bfloat16_learns_in_fit(jit_compile):
     model.compile(INNAprop(1e-2), "mse", jit_compile=jit_compile)
     loss = model.fit(x, x[:, :1], epochs=10, batch_size=16, verbose=0).history["loss"]
     assert loss[-1] < 0.3 * loss[0]
+
+
+def test_master_weights_of_other_variables_are_their_values():
+    w = keras.Variable(np.ones(3), dtype="float32")
+    other = keras.Variable(np.ones(3), dtype="float32")
+    optimizer = INNAprop()
+    optimizer.apply([ops.ones(3)], [w])
+    np.testing.assert_array_equal(numpy(optimizer.master_weights(w)), numpy(w))
+    with pytest.raises(ValueError, match="Unknown variable"):
+        optimizer.master_weights(other)

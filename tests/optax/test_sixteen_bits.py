@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from innaprop.optax import innaprop, psi
-from innaprop.optax.residual import join, split, widened
+from innaprop.forms.functional import join, split, widen
+from innaprop.optax import innaprop, master_weights, psi
 from innaprop_core import Hyperparameters, trajectory
 
 
@@ -23,15 +23,54 @@ def every_kind_of_float32(n):
     return values[np.abs(values) < 3.3961775292304957e38]
 
 
-def stored(value):
+def stored(value, dtype=jnp.bfloat16):
     """Return what a parameter that has been moved to a float32 is, and its residual."""
-    parameter, residual = split(jnp.asarray(value))
-    return parameter.astype(jnp.bfloat16), residual
+    return split(jnp.asarray(value), dtype)
 
 
 def test_both_hold_every_float32():
     values = every_kind_of_float32(200_000)
     np.testing.assert_array_equal(bits(join(*stored(values))), bits(values))
+
+
+def rejoined(values, dtype):
+    """Return float32 values split and joined in one compiled function, and the halves."""
+
+    @jax.jit
+    def both(values):
+        parameter, residual = split(values, dtype)
+        return join(parameter, residual), parameter, residual
+
+    joined, parameter, residual = both(jnp.asarray(values))
+    return np.asarray(joined), np.asarray(parameter), np.asarray(residual)
+
+
+def test_both_hold_every_float32_in_one_compiled_function():
+    """In which XLA might drop the casts there and back."""
+    values = every_kind_of_float32(1_000_000)
+    joined, _, _ = rejoined(values, jnp.bfloat16)
+    np.testing.assert_array_equal(bits(joined), bits(values))
+
+
+def test_every_float16_survives_one_compiled_function():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    joined, parameter, residual = rejoined(every.astype(np.float32), jnp.float16)
+    np.testing.assert_array_equal(joined, every.astype(np.float32))
+    np.testing.assert_array_equal(parameter, every)
+    assert not residual.any()
+
+
+def test_a_float16_and_its_residual_hold_float32_in_one_compiled_function():
+    rng = np.random.default_rng(0)
+    normal = np.exp2(rng.uniform(-14, 15.99, 1_000_000)) * rng.choice([-1, 1], 1_000_000)
+    values = normal.astype(np.float32)
+    joined, parameter, residual = rejoined(values, jnp.float16)
+    np.testing.assert_array_equal(joined, values)
+    np.testing.assert_array_equal(parameter, values.astype(np.float16))
+    assert len(np.unique(residual)) > 8_000
+    subnormal = rng.uniform(-(2.0**-14), 2.0**-14, 1_000_000).astype(np.float32)
+    joined, _, _ = rejoined(subnormal, jnp.float16)
+    assert np.abs(joined - subnormal).max() < 1e-12
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -41,8 +80,8 @@ def test_what_is_not_finite_stays_so(value):
 
 def updated(parameter, value):
     """Return the parameter after the update that leads to a float32, and the one meant."""
-    meant, _ = split(jnp.asarray(value))
-    return optax.apply_updates(parameter, meant - widened(parameter)), meant
+    meant = widen(stored(value)[0])
+    return optax.apply_updates(parameter, meant - widen(parameter)), meant
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
@@ -93,7 +132,7 @@ def test_bit_for_bit_that_of_a_float32_parameter(learning_rate):
     wide = follow(start.astype(jnp.float32), gradients, optimizer)
     for (p, state), (whole, _) in zip(narrow, wide, strict=True):
         assert p.dtype == jnp.bfloat16
-        np.testing.assert_array_equal(join(p, state.residual), whole)
+        np.testing.assert_array_equal(master_weights(state, p), whole)
 
 
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e-4, 1e-5])
@@ -119,7 +158,7 @@ def test_at_the_float32_floor(learning_rate):
         return np.linalg.norm(np.asarray(theta, np.float64) - exact)
 
     best = exact.astype(jnp.bfloat16)
-    assert error(join(p, state.residual)) < 1.5 * error(floor)
+    assert error(master_weights(state, p)) < 1.5 * error(floor)
     assert error(p) < 1.02 * error(best)
 
 
@@ -149,14 +188,14 @@ def test_steps_compiled_into_one_are_the_same():
     *_, (p, state) = follow(start, gradients, optimizer)
     same, same_state = unrolled(start, optimizer.init(start))
     np.testing.assert_allclose(
-        join(same, same_state.residual), join(p, state.residual), rtol=1e-6, atol=1e-8
+        master_weights(same_state, same), master_weights(state, p), rtol=1e-6, atol=1e-8
     )
 
 
-@pytest.mark.parametrize("function", [join, lambda p, r: widened(p)], ids=["join", "widened"])
-def test_bits_come_from_the_bfloat16_and_not_from_a_cast(function):
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_bits_come_from_the_parameter_and_not_from_a_cast(dtype):
     """XLA may drop a pair of casts, and hand on a float32 that was never rounded."""
-    jaxpr = jax.make_jaxpr(function)(jnp.ones(3, jnp.bfloat16), jnp.ones(3, jnp.int16))
+    jaxpr = jax.make_jaxpr(widen)(jnp.ones(3, dtype))
     casts = [e for e in jaxpr.eqns if e.primitive.name == "convert_element_type"]
     assert casts
     assert all(jnp.issubdtype(e.invars[0].aval.dtype, jnp.integer) for e in casts)
@@ -216,3 +255,18 @@ def test_updates_that_are_scaled_afterwards():
         optimizer = optax.chain(innaprop(1e-2, **options), optax.scale(factor))
         *_, (p, _) = follow(start, gradients, optimizer)
         assert 8 - float(p[0]) == pytest.approx(2 * factor, abs=0.05)
+
+
+def test_master_weights_are_a_tree_of_float32_for_bfloat16_and_the_rest_as_it_is():
+    params = {"w": jnp.ones(3, jnp.bfloat16), "scale": jnp.ones(2), "none": None}
+    optimizer = innaprop(1e-3)
+    state = optimizer.init(params)
+    updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+    params = optax.apply_updates(params, updates)
+    weights = jax.jit(master_weights)(state, params)
+    assert weights["w"].dtype == jnp.float32
+    np.testing.assert_allclose(weights["w"], 1 - 0.00091, rtol=1e-5)
+    np.testing.assert_array_equal(weights["scale"], params["scale"])
+    assert weights["none"] is None
+    with pytest.raises(TypeError, match="state must be an INNApropState, got tuple"):
+        master_weights((), params)

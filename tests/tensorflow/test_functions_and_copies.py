@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from innaprop.forms.variables import in_xla
 from innaprop.tensorflow import INNAprop
-from innaprop.variables import _in_xla
 
 MODES = ["eager", "function", "xla"]
 
@@ -45,11 +45,11 @@ def test_a_function_that_xla_compiles_is_known_as_such_from_within_others():
 
     @tf.function
     def inner():
-        seen.append(_in_xla())
+        seen.append(in_xla())
 
     tf.function(lambda: inner(), jit_compile=True)()
-    tf.function(lambda: seen.append(_in_xla()))()
-    seen.append(_in_xla())
+    tf.function(lambda: seen.append(in_xla()))()
+    seen.append(in_xla())
     assert seen == [True, False, False]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from innaprop.forms.variables import join, split
 from innaprop.tensorflow import INNAprop
-from innaprop.variables import join, split
 from innaprop_core import Hyperparameters, trajectory
 
 MODES = ["eager", "function", "xla"]
@@ -21,7 +21,7 @@ def stepper(optimizer, w, mode):
 
 
 def whole(optimizer, w):
-    return join(w.value(), optimizer.residuals[0].value()).numpy().astype(np.float64)
+    return optimizer.master_weights(w).numpy().astype(np.float64)
 
 
 def test_both_hold_every_float32():
@@ -32,7 +32,7 @@ def test_both_hold_every_float32():
     values = bits.view(np.float32)
     # Above this, bfloat16 has infinity only.
     values = values[np.abs(values) < 3.3961775292304957e38]
-    parameter, residual = split(tf.constant(values))
+    parameter, residual = split(tf.constant(values), tf.bfloat16)
     assert (parameter.dtype, residual.dtype) == (tf.bfloat16, tf.int16)
     joined = join(parameter, residual).numpy()
     np.testing.assert_array_equal(joined.view(np.int32), values.view(np.int32))
@@ -137,3 +137,17 @@ def test_repeated_indices_are_summed_in_float32():
     rounded = float(tf.cast(tf.constant(301.0), tf.bfloat16))
     ratio = first.second_moments[0].numpy()[0] / second.second_moments[0].numpy()[0]
     np.testing.assert_allclose(ratio, (301 / rounded) ** 2, rtol=1e-6)
+
+
+def test_master_weights_of_other_variables_are_their_values():
+    optimizer = INNAprop()
+    for dtype in (tf.float32, tf.float64):
+        w = tf.Variable(tf.ones(3, dtype))
+        before = optimizer.master_weights(w)
+        optimizer.apply([tf.ones(3, dtype)], [w])
+        weights = optimizer.master_weights(w)
+        assert weights.dtype == dtype
+        np.testing.assert_array_equal(before.numpy(), np.ones(3))
+        np.testing.assert_array_equal(weights.numpy(), w.numpy())
+    with pytest.raises(TypeError, match=r"variables must be tf\.Variable, got"):
+        optimizer.master_weights(tf.ones(3))

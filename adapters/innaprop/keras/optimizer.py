@@ -1,16 +1,20 @@
 """The optimizer: its options, its state, and one update."""
 
 from collections.abc import Callable
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
 import keras
 from keras import ops
 
-from innaprop.keras import averages, options, state, update
+from innaprop.forms import Row
+from innaprop.keras import averages, options, state
 from innaprop.keras.gradients import check_gradients, check_variables, dense
-from innaprop.keras.residual import join, split
 from innaprop_core import check_hyperparameters, momentum
+
+_FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
+"""Which form of each backend knows residuals."""
 
 
 @keras.saving.register_keras_serializable(package="innaprop")
@@ -29,7 +33,10 @@ class INNAprop(keras.optimizers.Optimizer):
         sigma: Memory of the second moment, in [0, 1). Default 0.999.
         epsilon: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0; None is 0.
-            It reaches the momentum too, as Algorithm 1 says. Default 0.01.
+            Default 0.01.
+        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
+            without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
+            True.
         residual: Keep 16 more bits for every bfloat16 variable, such that both together are the
             float32 trajectory. Without, small steps vanish in the rounding. Default True.
         name: Name of the optimizer. Default "innaprop".
@@ -67,6 +74,7 @@ class INNAprop(keras.optimizers.Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float | None = 0.01,
         *,
+        decay_momentum: bool = True,
         residual: bool = True,
         name: str = "innaprop",
         **keras_kwargs: Any,
@@ -78,7 +86,7 @@ class INNAprop(keras.optimizers.Optimizer):
             "epsilon": epsilon,
             "weight_decay": weight_decay,
         }
-        options.check_options(scalars, learning_rate)
+        options.check_options({**scalars, "decay_momentum": decay_momentum}, learning_rate)
         if not isinstance(residual, bool):
             raise TypeError(f"residual must be True or False, got {residual!r}")
         plain = {k: float(v) if isinstance(v, Real) else v for k, v in scalars.items()}
@@ -92,6 +100,7 @@ class INNAprop(keras.optimizers.Optimizer):
         )
         for key, value in plain.items():
             setattr(self, key, value)
+        self.decay_momentum = decay_momentum
         self.residual = residual
         self._excluded_names: list[str] = []
         self._decays: list[bool] = []
@@ -270,7 +279,6 @@ class INNAprop(keras.optimizers.Optimizer):
 
     def _update_lists(self, grads: Any, variables: Any, learning_rate: Any) -> None:
         """Make one update on PyTorch: of all variables that are alike at once."""
-        from innaprop.forms import Row
         from innaprop.keras import torch as lists
 
         alike: dict[Any, list[Any]] = {}
@@ -278,33 +286,31 @@ class INNAprop(keras.optimizers.Optimizer):
             i = self._get_variable_index(variable)
             slots = self._momentums[i], self._second_moments[i], self._residuals[i]
             row = Row(variable.value, gradient, *(None if s is None else s.value for s in slots))
-            key = row[0].device, row[0].dtype, self._decay(i)
+            key = row.theta.device, row.theta.dtype, self._decay(i)
             alike.setdefault(key, []).append(row)
         for (device, _, decay), rows in alike.items():
             if lists.reads_numbers(device):
                 c = options.coefficients_in_numbers(self, decay, learning_rate)
             else:
-                c = options.coefficients_in(rows[0][2].dtype, self, decay, learning_rate)
+                c = options.coefficients_in(rows[0].m.dtype, self, decay, learning_rate)
             lists.update(rows, c)
 
     def _distributed_tf_update_step(
         self, distribution: Any, grads_and_vars: Any, learning_rate: Any
     ) -> None:
         """Make one update on TensorFlow: Keras calls this across the replicas."""
-        from innaprop.keras.tensorflow import update_variables
+        from innaprop.keras import tensorflow
 
         rows = []
         for gradient, variable in grads_and_vars:
             i = self._get_variable_index(variable)
-            m, v, residual = (
-                None if slot is None else slot.value
-                for slot in (self._momentums[i], self._second_moments[i], self._residuals[i])
-            )
-            rows.append((variable, m, v, residual, gradient, self._decay(i)))
-        update_variables(self, distribution, rows, learning_rate)
+            slots = self._momentums[i], self._second_moments[i], self._residuals[i]
+            values = (None if slot is None else slot.value for slot in slots)
+            rows.append((Row(variable, gradient, *values), self._decay(i)))
+        tensorflow.update(self, distribution, rows, learning_rate)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Make one update of one variable; Keras calls this.
+        """Make one update of one variable; Keras calls this, on JAX.
 
         Args:
             gradient: Dense tensor of the variable's shape.
@@ -313,28 +319,16 @@ class INNAprop(keras.optimizers.Optimizer):
 
         Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
         """
+        from innaprop.keras import jax
+
         i = self._get_variable_index(variable)
-        m, v, residual = self._momentums[i], self._second_moments[i], self._residuals[i]
-        decay = self._decay(i)
-        theta = _value(variable)
-        if residual is not None:
-            theta = join(theta, _value(residual))
-        goes_back = update.can_go_back(self.alpha, self.beta, decay)
-        step = update.step if goes_back else momentum.step
-        theta, new_m, new_v = step(
-            ops.cast(theta, m.dtype),
-            _value(m),
-            _value(v),
-            ops.cast(gradient, m.dtype),
-            options.coefficients_in(m.dtype, self, decay, learning_rate),
-            ops.sqrt,
-        )
-        if residual is not None:
-            theta, remainder = split(theta)
-            self.assign(residual, remainder)
-        self.assign(m, new_m)
-        self.assign(v, new_v)
-        self.assign(variable, theta)
+        slots = self._momentums[i], self._second_moments[i], self._residuals[i]
+        values = (None if slot is None else ops.convert_to_tensor(slot) for slot in slots)
+        row = Row(ops.convert_to_tensor(variable), gradient, *values)
+        updated = jax.updated(self, row, self._decay(i), learning_rate)
+        for slot, value in zip((variable, *slots), updated, strict=True):
+            if slot is not None:
+                self.assign(slot, value)
 
     def _decay(self, index: int) -> float:
         decays = self.weight_decay is not None and self._decays[index]
@@ -354,11 +348,8 @@ class INNAprop(keras.optimizers.Optimizer):
 
         Source: arXiv 2410.05871, Algorithm 1.
         """
-        self._check_variables_are_known([parameter])
-        i = self._get_variable_index(parameter)
-        m, residual = self._momentums[i], self._residuals[i]
-        theta = ops.stop_gradient(_value(parameter))
-        theta = ops.cast(theta, m.dtype) if residual is None else join(theta, _value(residual))
+        theta = self.master_weights(parameter)
+        m = self._momentums[self._get_variable_index(parameter)]
         last = ops.maximum(ops.convert_to_tensor(self.iterations) - 1, 0)
         return momentum.psi_from_momentum(
             theta,
@@ -366,6 +357,28 @@ class INNAprop(keras.optimizers.Optimizer):
             alpha=options.at(self.alpha, last),
             beta=options.at(self.beta, last),
         )
+
+    def master_weights(self, variable: Any) -> Any:
+        """Return the value of a variable that its updates go on from.
+
+        Args:
+            variable: One of the variables that the optimizer was built with.
+
+        Returns:
+            A tensor of the variable's shape: of a bfloat16 variable the float32 that it and its
+            residual are together, of others the value, in its dtype.
+
+        Raises:
+            ValueError: The optimizer was not built with this variable.
+        """
+        self._check_variables_are_known([variable])
+        i = self._get_variable_index(variable)
+        residual = self._residuals[i]
+        theta = ops.stop_gradient(ops.convert_to_tensor(variable))
+        if residual is None:
+            return ops.cast(theta, self._momentums[i].dtype)
+        form = import_module(f"innaprop.forms.{_FORMS[keras.backend.backend()]}")
+        return form.join(theta, ops.convert_to_tensor(residual))
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a store; Keras calls this when a model is saved.
@@ -416,6 +429,7 @@ class INNAprop(keras.optimizers.Optimizer):
             "beta": options.to_config(self.beta),
             "sigma": self.sigma,
             "epsilon": self.epsilon,
+            "decay_momentum": self.decay_momentum,
             "residual": self.residual,
             "exclude_from_weight_decay": self._excluded_names,
         }
@@ -438,9 +452,3 @@ class INNAprop(keras.optimizers.Optimizer):
         if excluded:
             optimizer.exclude_from_weight_decay(var_names=excluded)
         return optimizer
-
-
-def _value(variable: Any) -> Any:
-    # The backend's own object, whose operators are the backend's: those of a Keras variable on
-    # TensorFlow take some sums of empty tensors for a bias, and fail.
-    return variable.value if isinstance(variable, keras.Variable) else variable

@@ -13,15 +13,15 @@ from innaprop_core.momentum import Coefficients
 
 NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
 SCHEDULABLE = ("alpha", "beta")
-_SCALARS = (*SCHEDULABLE, "sigma", "epsilon", "weight_decay")
+_OPTIONS = (*SCHEDULABLE, "sigma", "epsilon", "weight_decay", "decay_momentum")
 
 
 def check_options(options: dict[str, Any], learning_rate: Any) -> None:
     """Refuse options for which the update is not defined.
 
     Args:
-        options: ``alpha``, ``beta``, ``sigma``, ``epsilon`` and ``weight_decay``. Of a schedule
-            the first value is checked.
+        options: ``alpha``, ``beta``, ``sigma``, ``epsilon``, ``weight_decay`` and
+            ``decay_momentum``. Of a schedule the first value is checked.
         learning_rate: What the user gave.
 
     Raises:
@@ -98,7 +98,7 @@ def check_numbers(optimizer: Any) -> None:
     Raises:
         TypeError, ValueError: As ``check_options``.
     """
-    given = {name: getattr(optimizer, name) for name in _SCALARS}
+    given = {name: getattr(optimizer, name) for name in _OPTIONS}
     _check({k: v for k, v in given.items() if not (k in SCHEDULABLE and callable(v))})
 
 
@@ -151,5 +151,6 @@ def _coefficients(
         sigma=optimizer.sigma,
         eps=optimizer.epsilon,
         weight_decay=weight_decay,
+        decay_momentum=optimizer.decay_momentum,
         expm1=expm1,
     )

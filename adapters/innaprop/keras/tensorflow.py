@@ -1,64 +1,44 @@
-"""The update of TensorFlow's variables, as ``innaprop.tensorflow`` makes it."""
+"""The update of TensorFlow's variables, on every replica."""
 
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import tensorflow as tf
 
+from innaprop.forms import Row, looking_back, variables
 from innaprop.keras import options
-from innaprop.keras.update import can_go_back
-from innaprop.variables import Fixed, find_scalars, update
-
-_Row = tuple[Any, ...]
 
 
-def update_variables(optimizer: Any, strategy: Any, rows: list[_Row], learning_rate: Any) -> None:
-    """Make one update of variables, on every replica.
+def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: Any) -> None:
+    """Make one update of variables.
 
     Args:
         optimizer: Whose options and count these are.
         strategy: The ``tf.distribute.Strategy`` at work.
-        rows: For each variable: itself, momentum, second moment, residual or None, gradient, and
-            its weight decay.
-        learning_rate: Step size of this update, a 0-d tensor.
+        rows: For each variable its row, of ``tf.Variable`` but for the gradient, and its weight
+            decay.
+        rate: Step size of this update, a 0-d tensor.
     """
-    dampings = options.dampings(optimizer, _float64)
-    dampings = {name: _float64(value) for name, value in dampings.items()}
-    alike: dict[Any, list[_Row]] = {}
-    for row in rows:
-        alike.setdefault((row[1].dtype, row[-1]), []).append(row[:-1])
+    alike: dict[Any, list[Row]] = {}
+    for row, decay in rows:
+        alike.setdefault((row.m.dtype, decay), []).append(row)
     for (dtype, decay), its_rows in alike.items():
-        fixed = Fixed(
-            optimizer.sigma,
-            optimizer.epsilon,
-            decay != 0,
-            goes_back=can_go_back(optimizer.alpha, optimizer.beta, decay),
-        )
-        # One count for all: as many as there are variables, since XLA computes them in place.
-        count = tf.convert_to_tensor(optimizer.iterations + 1)
-        scalars = find_scalars(
-            [count] * len(its_rows),
-            dtype,
-            gamma=_float64(learning_rate),
-            **dampings,
-            sigma=optimizer.sigma,
-            eps=optimizer.epsilon,
+        c = options.coefficients_in("float64", optimizer, decay, rate)
+        looks_back = variables.in_xla() and looking_back.is_valid(
+            alpha=optimizer.alpha,
+            beta=optimizer.beta,
             weight_decay=decay,
+            decay_momentum=optimizer.decay_momentum,
         )
-        for row, own in zip(its_rows, scalars, strict=True):
+        updates = variables.updates(c, len(its_rows), dtype, looks_back)
+        for row, own in zip(its_rows, updates, strict=True):
             strategy.extended.update(
-                row[0],
-                tf.autograph.experimental.do_not_convert(partial(_update, s=own, fixed=fixed)),
+                row.theta,
+                tf.autograph.experimental.do_not_convert(partial(_update, own)),
                 args=row[1:],
                 group=False,
             )
 
 
-def _update(variable: Any, m: Any, v: Any, residual: Any, g: Any, **scalars: Any) -> None:
-    update(variable, m, v, residual, tf.cast(g, m.dtype), **scalars)
-
-
-def _float64(value: Any) -> Any:
-    # A cast would take a Python number through float32.
-    return tf.constant(value, tf.float64) if isinstance(value, Real) else tf.cast(value, tf.float64)
+def _update(update_row: variables.Update, theta: Any, g: Any, m: Any, *slots: Any) -> None:
+    update_row(Row(theta, tf.cast(g, m.dtype), m, *slots))

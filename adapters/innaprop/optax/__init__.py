@@ -1,5 +1,5 @@
 """INNAprop as an optax ``GradientTransformation``."""
 
-from innaprop.optax.transformation import INNApropState, innaprop, psi
+from innaprop.optax.transformation import INNApropState, innaprop, master_weights, psi
 
-__all__ = ["INNApropState", "innaprop", "psi"]
+__all__ = ["INNApropState", "innaprop", "master_weights", "psi"]

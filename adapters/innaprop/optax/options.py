@@ -46,7 +46,9 @@ class Options:
         return _checked({**self._numbers, **scheduled})
 
 
-def coefficients(k: Any, values: Mapping[str, Any], dtype: Any) -> momentum.Coefficients:
+def coefficients(
+    k: Any, values: Mapping[str, Any], decay_momentum: bool, dtype: Any
+) -> momentum.Coefficients:
     """Return the scalars of update number k in a dtype.
 
     Numbers stay Python's, whose products are exact to 53 bits and take the arrays' dtype.
@@ -55,7 +57,9 @@ def coefficients(k: Any, values: Mapping[str, Any], dtype: Any) -> momentum.Coef
         key: value.astype(dtype) if isinstance(value, jax.Array) else value
         for key, value in values.items()
     }
-    return momentum.coefficients(k.astype(dtype), **values, expm1=jnp.expm1, log=_log)
+    return momentum.coefficients(
+        k.astype(dtype), **values, decay_momentum=decay_momentum, expm1=jnp.expm1, log=_log
+    )
 
 
 def _log(sigma: Any) -> Any:

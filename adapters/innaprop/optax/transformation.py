@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+from innaprop.forms import Row, functional, looking_back
 from innaprop.optax.options import Options, coefficients
-from innaprop.optax.residual import join, split, widened
 from innaprop.optax.tree import Parameters, wide
-from innaprop.optax.update import Arrays, update
-from innaprop_core import momentum
+from innaprop_core import check_hyperparameters, momentum
 
 
 class INNApropState(NamedTuple):
@@ -36,6 +35,7 @@ def innaprop(
     mask: Any = None,
     *,
     residual: bool = True,
+    decay_momentum: bool = True,
 ) -> optax.GradientTransformation:
     """Return INNAprop, with AdamW's memory: a count and two arrays per parameter.
 
@@ -54,13 +54,16 @@ def innaprop(
         beta: Newtonian damping, > 0. Default 0.9.
         sigma: Memory of the second moment, in [0, 1). Default 0.999.
         eps: Added to the root of the second moment, >= 0. Default 1e-8.
-        weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0. It reaches the
-            momentum too, as Algorithm 1 says. Default 0.01.
+        weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0.
+            Default 0.01.
         mask: Which parameters decay, as in ``optax.adamw``: a tree of booleans with the
             structure of the parameters or a prefix of it, or a callable that makes it of the
             parameters. Default None, all of them.
         residual: Whether bfloat16 parameters get a residual of 16 bits, with which they follow
             the float32 trajectory. Default True.
+        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
+            without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
+            True.
 
     Returns:
         An ``optax.GradientTransformation`` whose state is an ``INNApropState``.
@@ -94,6 +97,7 @@ def innaprop(
     )
     if not isinstance(residual, bool):
         raise TypeError(f"residual must be True or False, got {residual!r}")
+    check_hyperparameters({"decay_momentum": decay_momentum})
 
     def init(params: Any) -> INNApropState:
         parameters = Parameters(params)
@@ -127,30 +131,38 @@ def innaprop(
         residuals = parameters.residuals(state.residual)
         decays = parameters.mask(mask)
 
-        thetas = [
-            _theta(p, m, r) for p, m, r in zip(parameters.leaves, momentums, residuals, strict=True)
-        ]
+        thetas = _thetas(parameters, state)
         count = optax.safe_increment(state.count)
         # int64 where JAX has it, so that schedules are computed in float64 there.
         values = options.at(state.count.astype(int))
+        by_decay = {
+            decay: {**values, "weight_decay": values["weight_decay"] if decay else 0.0}
+            for decay in set(decays)
+        }
         scalars = {
-            (dtype, decay): coefficients(
-                count, values if decay else {**values, "weight_decay": 0.0}, dtype
-            )
+            (dtype, decay): coefficients(count, by_decay[decay], decay_momentum, dtype)
             for dtype, decay in {(t.dtype, d) for t, d in zip(thetas, decays, strict=True)}
         }
-        rows = update(
-            [
-                Arrays(theta, m, v, g.astype(theta.dtype))
-                for theta, m, v, g in zip(thetas, momentums, second_moments, gradients, strict=True)
-            ],
-            [scalars[t.dtype, d] for t, d in zip(thetas, decays, strict=True)],
-        )
+        looks_back = {
+            decay: looking_back.is_valid(
+                **{key: own[key] for key in ("gamma", "alpha", "beta", "weight_decay")},
+                decay_momentum=decay_momentum,
+            )
+            for decay, own in by_decay.items()
+        }
+        rows = [
+            functional.update(
+                Row(theta, g.astype(theta.dtype), m, v), scalars[theta.dtype, d], looks_back[d]
+            )
+            for theta, g, m, v, d in zip(
+                thetas, gradients, momentums, second_moments, decays, strict=True
+            )
+        ]
         changes = [change for change, _, _ in rows]
         for i, p in enumerate(parameters.leaves):
             if residuals[i] is not None:
-                parameter, residuals[i] = split(thetas[i] + changes[i])
-                changes[i] = parameter - widened(p)
+                parameter, residuals[i] = functional.split(thetas[i] + changes[i], p.dtype)
+                changes[i] = functional.widen(parameter) - functional.widen(p)
         return parameters.tree(changes), INNApropState(
             count=count,
             momentum=parameters.tree([m for _, m, _ in rows]),
@@ -185,13 +197,31 @@ def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) ->
     values = Options(alpha=alpha, beta=beta).at(state.count)
     parameters = Parameters(params)
     momentums = parameters.state("momentum", state.momentum)
-    residuals = parameters.residuals(state.residual)
+    thetas = _thetas(parameters, state)
     return parameters.tree(
-        [
-            momentum.psi_from_momentum(_theta(p, m, r), m, **values)
-            for p, m, r in zip(parameters.leaves, momentums, residuals, strict=True)
-        ]
+        momentum.psi_from_momentum(theta, m, **values)
+        for theta, m in zip(thetas, momentums, strict=True)
     )
+
+
+def master_weights(state: INNApropState, params: Any) -> Any:
+    """Return the value of every parameter that the updates go on from.
+
+    Args:
+        state: What ``init`` or ``update`` of ``innaprop`` returned, as for ``psi``.
+        params: The parameters that belong to it.
+
+    Returns:
+        A tree like ``params``: of a bfloat16 parameter the float32 that it and its residual are
+        together, of others the parameter itself.
+
+    Raises:
+        TypeError: ``state`` is something else.
+        ValueError: The state is not one of these parameters.
+    """
+    _check_state(state)
+    parameters = Parameters(params)
+    return parameters.tree(_thetas(parameters, state))
 
 
 def _check_state(state: Any) -> None:
@@ -202,5 +232,9 @@ def _check_state(state: Any) -> None:
         )
 
 
-def _theta(parameter: Any, m: Any, residual: Any) -> Any:
-    return parameter.astype(m.dtype) if residual is None else join(parameter, residual)
+def _thetas(parameters: Parameters, state: INNApropState) -> list[Any]:
+    residuals = parameters.residuals(state.residual)
+    return [
+        p.astype(wide(p.dtype)) if r is None else functional.join(p, r)
+        for p, r in zip(parameters.leaves, residuals, strict=True)
+    ]

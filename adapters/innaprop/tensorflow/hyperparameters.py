@@ -6,9 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from innaprop.forms import looking_back
 from innaprop_core import check_hyperparameters
 
 NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
+_DAMPINGS = ("alpha", "beta")
 _KEYS = {"learning_rate": "gamma", "alpha": "alpha", "beta": "beta"}
 
 
@@ -63,6 +65,73 @@ def as_float64(value: Any) -> Any:
     return tf.cast(value, tf.float64) if tf.is_tensor(value) else tf.constant(value, tf.float64)
 
 
+class Bounds:
+    """What functions that XLA has compiled ask of alpha and beta.
+
+    Whether the form that looks back is valid has to be known when a function is traced, and alpha
+    and beta may be set afterwards. So it is decided by the numbers that they are then, and later
+    ones have to be valid too.
+
+    A plain object, since ``tf.Module`` would take a set for something to be saved.
+
+    Args:
+        values: What the optimizer was given. Alpha and beta that are no numbers are not known.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._known = {name for name in _DAMPINGS if isinstance(values[name], Real)}
+        self._weight_decay = 0.0
+
+    def allow_to_look_back(self, optimizer: Any) -> bool:
+        """Return whether a function that is being traced may look back; later ones have to."""
+        alpha, beta = (self._number(optimizer, name) for name in _DAMPINGS)
+        decay, reaches = optimizer.weight_decay, optimizer.decay_momentum
+        if not looking_back.is_valid(
+            alpha=alpha, beta=beta, weight_decay=decay, decay_momentum=reaches
+        ):
+            return False
+        if reaches:
+            self._weight_decay = max(self._weight_decay, decay)
+        return True
+
+    def check(self, optimizer: Any, new: Mapping[str, Any]) -> None:
+        """Refuse a new alpha or beta that the functions traced so far do not allow.
+
+        Args:
+            optimizer: Whose bounds these are.
+            new: What is to be set, by name.
+
+        Raises:
+            ValueError: It is such, or a tensor without a value yet, of which nobody can tell.
+        """
+        numbers: dict[str, Any] = {name: self._number(optimizer, name) for name in _DAMPINGS}
+        numbers |= {name: _number_now(value) for name, value in new.items()}
+        if not looking_back.is_valid(**numbers, weight_decay=self._weight_decay):
+            given = " and ".join(f"{name}={value!r}" for name, value in new.items())
+            raise ValueError(
+                "alpha and beta must keep weight_decay * beta * max(1/2, 2 - alpha * beta) <= 1/2, "
+                f"on which a function that XLA has compiled relies, got {given} with "
+                f"weight_decay={self._weight_decay}; an optimizer that is made with these values "
+                "takes them"
+            )
+        self._known -= {name for name in new if numbers[name] is None}
+
+    def _number(self, optimizer: Any, name: str) -> float | None:
+        return _number_now(getattr(optimizer, f"_{name}")) if name in self._known else None
+
+
+def _number_now(value: Any) -> float | None:
+    """Return a number, or a tensor's value if it has one yet."""
+    if isinstance(value, Real):
+        return float(value)
+    # Variables have values outside of a function that is being traced.
+    with tf.init_scope():
+        if isinstance(value, tf.Variable) and tf.executing_eagerly():
+            value = tf.convert_to_tensor(value)
+    # AutoGraph would make a tensor of float(value).
+    return value.numpy().item() if hasattr(value, "numpy") else None
+
+
 def settable(name: str, doc: str) -> Any:
     """Return a property that reads a hyperparameter of an optimizer and sets it where it can."""
     attribute = f"_{name}"
@@ -83,6 +152,8 @@ def settable(name: str, doc: str) -> Any:
             check({name: value, other: getattr(optimizer, f"_{other}")})
         else:
             check({name: value})
+        if name != "learning_rate":
+            optimizer._bounds.check(optimizer, {name: value})
         variable.assign(value if tf.is_tensor(value) else float(value))
 
     get.__doc__ = doc

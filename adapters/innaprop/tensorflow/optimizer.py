@@ -6,11 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from innaprop.forms import Row, variables
 from innaprop.tensorflow import hyperparameters
 from innaprop.tensorflow.checks import check_variable, checked_pairs
 from innaprop.tensorflow.distribution import check_placement, on_each_replica, once
 from innaprop.tensorflow.state import Index, make_state
-from innaprop.variables import Fixed, find_scalars, read, update
 from innaprop_core import momentum
 
 __all__ = ["INNAprop"]
@@ -42,6 +42,9 @@ class INNAprop(tf.Module):
             0.01.
         residual: Whether bfloat16 variables have a residual. Default True.
         name: Name of the module. Default "INNAprop".
+        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
+            without, the weight decays by gamma lambda and nothing else, as in AdamW. Settable
+            later, for functions that are traced then. Default True.
 
     Attributes:
         iterations: Calls of ``apply_gradients``, a ``tf.Variable`` of int64.
@@ -79,8 +82,15 @@ class INNAprop(tf.Module):
         weight_decay: float = 0.01,
         residual: bool = True,
         name: str = "INNAprop",
+        *,
+        decay_momentum: bool = True,
     ) -> None:
-        fixed = {"sigma": sigma, "eps": epsilon, "weight_decay": weight_decay}
+        fixed = {
+            "sigma": sigma,
+            "eps": epsilon,
+            "weight_decay": weight_decay,
+            "decay_momentum": decay_momentum,
+        }
         values = {"learning_rate": learning_rate, "alpha": alpha, "beta": beta}
         hyperparameters.check(fixed | values)
         if not isinstance(residual, bool):
@@ -89,6 +99,7 @@ class INNAprop(tf.Module):
         self.sigma = float(sigma)
         self.epsilon = float(epsilon)
         self.weight_decay = float(weight_decay)
+        self.decay_momentum = decay_momentum
         self.residual = residual
         self.iterations = tf.Variable(
             0,
@@ -102,6 +113,7 @@ class INNAprop(tf.Module):
         self.updates: list[Any] = []
         self.residuals: list[Any] = []
         self._index = Index()
+        self._bounds = hyperparameters.Bounds(values)
         for key, value in values.items():
             setattr(self, f"_{key}", hyperparameters.kept(key, value))
 
@@ -111,6 +123,20 @@ class INNAprop(tf.Module):
             f"<INNAprop {self.name!r} of innaprop.tensorflow, for training loops of your own; "
             "model.compile of Keras 3 takes innaprop.keras.INNAprop>"
         )
+
+    @property
+    def decay_momentum(self) -> bool:
+        """Whether weight decay reaches the momentum too.
+
+        Raises:
+            TypeError: On setting, the value is not a bool.
+        """
+        return self._decay_momentum
+
+    @decay_momentum.setter
+    def decay_momentum(self, decay_momentum: bool) -> None:
+        hyperparameters.check({"decay_momentum": decay_momentum})
+        self._decay_momentum = decay_momentum
 
     learning_rate = hyperparameters.settable(
         "learning_rate",
@@ -130,7 +156,8 @@ class INNAprop(tf.Module):
 
         Raises:
             TypeError: As for ``learning_rate``.
-            ValueError: On setting, the value is not a finite number >= 0.
+            ValueError: On setting, the value is not a finite number >= 0, or a
+                function that XLA has compiled does not allow it.
         """,
     )
     beta = hyperparameters.settable(
@@ -139,7 +166,8 @@ class INNAprop(tf.Module):
 
         Raises:
             TypeError: As for ``learning_rate``.
-            ValueError: On setting, the value is not a finite number > learning_rate.
+            ValueError: On setting, the value is not a finite number > learning_rate, or a
+                function that XLA has compiled does not allow it.
         """,
     )
 
@@ -217,9 +245,9 @@ class INNAprop(tf.Module):
         Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
         """
         pairs = checked_pairs(grads_and_vars)
-        gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
-        check_placement(variables)
-        once(partial(self._update, variables), gradients, variables, _dense)
+        gradients, var_list = [g for g, _ in pairs], [v for _, v in pairs]
+        check_placement(var_list)
+        once(partial(self._update, var_list), gradients, var_list, _dense)
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Sequence[Any], tape: Any = None) -> Any:
@@ -267,59 +295,72 @@ class INNAprop(tf.Module):
 
         Source: arXiv 2410.05871, Algorithm 1.
         """
-        check_variable(parameter)
-        dtype = _state_dtype(parameter)
+        theta = self.master_weights(parameter)
+        m = tf.zeros_like(theta)
         if parameter in self._index:
-            i = self._index[parameter]
-            theta = read(parameter, self.residuals[i], dtype)
-            m = tf.convert_to_tensor(self.momentums[i])
-        else:
-            theta = read(parameter, None, dtype)
-            m = tf.zeros_like(theta)
+            m = tf.convert_to_tensor(self.momentums[self._index[parameter]])
         alpha, beta = (
-            tf.cast(hyperparameters.as_float64(value), dtype) for value in (self.alpha, self.beta)
+            tf.cast(hyperparameters.as_float64(value), theta.dtype)
+            for value in (self.alpha, self.beta)
         )
         return momentum.psi_from_momentum(theta, m, alpha=alpha, beta=beta)
 
-    def _update(self, variables: list[Any], gradients: list[Any]) -> None:
+    def master_weights(self, parameter: Any) -> Any:
+        """Return the value of a variable that its updates go on from.
+
+        Args:
+            parameter: A ``tf.Variable``.
+
+        Returns:
+            A tensor of the variable's shape: of a bfloat16 variable the float32 that it and its
+            residual are together, of others the value, in its dtype.
+
+        Raises:
+            TypeError: It is not a ``tf.Variable`` of float32, float64 or bfloat16.
+            ValueError: Its shape is not fully defined, or its replicas may differ.
+        """
+        check_variable(parameter)
+        residual = None
+        if parameter in self._index:
+            residual = self.residuals[self._index[parameter]]
+        return variables.read(parameter, residual, _state_dtype(parameter))
+
+    def _update(self, var_list: list[Any], gradients: list[Any]) -> None:
         """Make one update of variables with dense gradients, in cross-replica context."""
         values = {key: getattr(self, key) for key in ("learning_rate", "alpha", "beta")}
         hyperparameters.check(values)
         gamma, alpha, beta = map(hyperparameters.as_float64, values.values())
-        self._make_states(variables)
-        places = [self._index[variable] for variable in variables]
+        self._make_states(var_list)
+        places = [self._index[variable] for variable in var_list]
         for i in places:
             self.updates[i].assign_add(1)
-        fixed = Fixed(self.sigma, self.epsilon, self.weight_decay != 0)
+        looks_back = variables.in_xla() and self._bounds.allow_to_look_back(self)
         for dtype in {self.momentums[i].dtype for i in places}:
             of_dtype = [
                 (variable, i, gradient)
-                for variable, i, gradient in zip(variables, places, gradients, strict=True)
+                for variable, i, gradient in zip(var_list, places, gradients, strict=True)
                 if self.momentums[i].dtype == dtype
             ]
-            scalars = find_scalars(
-                [tf.convert_to_tensor(self.updates[i]) for _, i, _ in of_dtype],
-                dtype,
+            counts = tf.stack([tf.convert_to_tensor(self.updates[i]) for _, i, _ in of_dtype])
+            c = momentum.coefficients(
+                tf.cast(counts, tf.float64),
                 gamma=gamma,
                 alpha=alpha,
                 beta=beta,
                 sigma=self.sigma,
                 eps=self.epsilon,
                 weight_decay=self.weight_decay,
+                decay_momentum=self.decay_momentum,
+                expm1=tf.math.expm1,
             )
-            for (variable, i, gradient), own in zip(of_dtype, scalars, strict=True):
-                on_each_replica(
-                    partial(update, s=own, fixed=fixed),
-                    variable,
-                    self.momentums[i],
-                    self.second_moments[i],
-                    self.residuals[i],
-                    gradient,
-                )
+            updates = variables.updates(c, len(of_dtype), dtype, looks_back)
+            for (variable, i, gradient), update in zip(of_dtype, updates, strict=True):
+                m, v, residual = self.momentums[i], self.second_moments[i], self.residuals[i]
+                on_each_replica(partial(_of_row, update), variable, gradient, m, v, residual)
         self.iterations.assign_add(1)
 
-    def _make_states(self, variables: list[Any]) -> None:
-        for variable in variables:
+    def _make_states(self, var_list: list[Any]) -> None:
+        for variable in var_list:
             if variable in self._index:
                 continue
             # Outside of a function that is being traced, whose tensors end with it. What was
@@ -331,6 +372,10 @@ class INNAprop(tf.Module):
                 self.updates.append(state.updates)
                 self.residuals.append(state.residual)
             self._index.append(variable)
+
+
+def _of_row(update: variables.Update, *row: Any) -> None:
+    update(Row(*row))
 
 
 def _check_sequence(var_list: Any) -> None:

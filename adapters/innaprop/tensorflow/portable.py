@@ -76,6 +76,8 @@ def _numbers(optimizer: INNAprop, states: dict[str, ParameterState]) -> dict[str
     }
     own = {key: _kept(optimizer, key) for key in HYPERPARAMETERS} | numbers
     options.check({"learning_rate" if key == "gamma" else key: own[key] for key in own})
+    dampings = {key: number for key, number in numbers.items() if key in ("alpha", "beta")}
+    optimizer._bounds.check(optimizer, dampings)
     return numbers
 
 

@@ -122,12 +122,8 @@ class _BFloat16(_Few):
     def parameters(self) -> list[NDArray[np.floating]]:
         import keras
 
-        from innaprop.keras.residual import join
-
-        residuals = [v for v in self._optimizer.variables if v.dtype == "int16"]
         return [
-            keras.ops.convert_to_numpy(join(v, r))
-            for v, r in zip(self._variables, residuals, strict=True)
+            keras.ops.convert_to_numpy(self._optimizer.master_weights(v)) for v in self._variables
         ]
 
 

@@ -82,17 +82,22 @@ class OptaxBFloat16(_Few):
     """
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        import jax.numpy as jnp
+        import optax
 
-        from innaprop.optax.residual import join
+        from innaprop.optax import master_weights
 
-        # Each group's part of the state has the residuals of its own parameters alone.
-        parts = [part.inner_state.inner_state.residual for part in self._state]
-        residuals = [
-            next(r for r in of_one if isinstance(r, jnp.ndarray))
-            for of_one in zip(*parts, strict=True)
-        ]
-        return [np.asarray(join(p, r)) for p, r in zip(self._parameters, residuals, strict=True)]
+        weights: list[Any] = [None] * len(self._parameters)
+        for part in self._state:
+            state = part.inner_state.inner_state
+            # Each group's part of the state has something for its own parameters alone.
+            own = [
+                m if isinstance(m, optax.MaskedNode) else p
+                for p, m in zip(self._parameters, state.momentum, strict=True)
+            ]
+            for i, weight in enumerate(master_weights(state, own)):
+                if not isinstance(weight, optax.MaskedNode):
+                    weights[i] = np.asarray(weight)
+        return weights
 
     def _put(self, array: Array) -> Any:
         import jax

@@ -115,7 +115,4 @@ class TensorFlowBFloat16(_FewCases):
     stored_as = "bfloat16"
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        from innaprop.variables import join
-
-        pairs = zip(self._variables, self._optimizer.residuals, strict=True)
-        return [join(v.value(), r.value()).numpy() for v, r in pairs]
+        return [self._optimizer.master_weights(v).numpy() for v in self._variables]

@@ -4,7 +4,6 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import innaprop
 from innaprop_conformance.backends.keras import Apply, in_function, jitted
@@ -39,13 +38,8 @@ class _KerasPlayer(Player):
         """Return the parameters, joined with their residuals."""
         import keras
 
-        from innaprop.keras.residual import join
-
-        values: list[Any] = self._variables
-        residuals = [v for v in self._optimizer.variables if v.dtype == "int16"]
-        if residuals:
-            values = [join(v, r) for v, r in zip(values, residuals, strict=True)]
-        return [keras.ops.convert_to_numpy(v) for v in values]
+        weights = map(self._optimizer.master_weights, self._variables)
+        return [keras.ops.convert_to_numpy(w) for w in weights]
 
     def put(self, values: Sequence[Array]) -> None:
         """Set the parameters."""

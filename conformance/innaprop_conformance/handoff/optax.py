@@ -44,13 +44,10 @@ class OptaxPlayer(Player):
 
     def values(self) -> list[Array]:
         """Return the parameters, joined with their residuals."""
-        from innaprop.optax.residual import join
+        from innaprop.optax import master_weights
 
-        residuals = self._state.inner_state.residual or {}
-        return [
-            np.asarray(join(p, residuals[name]) if name in residuals else p)
-            for name, p in self._parameters.items()
-        ]
+        weights = master_weights(self._state.inner_state, self._parameters)
+        return [np.asarray(weights[name]) for name in self._parameters]
 
     def put(self, values: Sequence[Array]) -> None:
         """Set the parameters."""

@@ -38,10 +38,7 @@ class TensorFlowPlayer(Player):
 
     def values(self) -> list[Array]:
         """Return the parameters, joined with their residuals."""
-        from innaprop.variables import join
-
-        pairs = zip(self._variables, self._optimizer.residuals, strict=True)
-        return [(v if r is None else join(v.value(), r.value())).numpy() for v, r in pairs]
+        return [self._optimizer.master_weights(v).numpy() for v in self._variables]
 
     def put(self, values: Sequence[Array]) -> None:
         """Set the parameters."""

@@ -1,0 +1,31 @@
+"""The update of a JAX array, by the form that its platform makes most of."""
+
+from typing import Any
+
+from innaprop.forms import Row, functional, looking_back
+from innaprop.keras import options
+
+
+def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any, Any, Any]:
+    """Return a parameter, its momentum, second moment and residual after an update.
+
+    Args:
+        optimizer: Whose options and count these are.
+        row: Arrays; the gradient of any floating dtype.
+        decay: The parameter's weight decay.
+        rate: Step size of this update, a 0-d array.
+    """
+    theta, g, m, v, residual = row
+    wide = theta.astype(m.dtype) if residual is None else functional.join(theta, residual)
+    looks_back = looking_back.is_valid(
+        alpha=optimizer.alpha,
+        beta=optimizer.beta,
+        weight_decay=decay,
+        decay_momentum=optimizer.decay_momentum,
+    )
+    c = options.coefficients_in(m.dtype, optimizer, decay, rate)
+    change, m, v = functional.update(Row(wide, g.astype(m.dtype), m, v), c, looks_back)
+    if residual is None:
+        return wide + change, m, v, None
+    parameter, residual = functional.split(wide + change, theta.dtype)
+    return parameter, m, v, residual

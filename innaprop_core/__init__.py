@@ -9,7 +9,7 @@ are built on it.
 - ``momentum``: the same iterates in coordinates that floating point can hold, the
   coefficients every adapter uses, and the conversions to and from the paper's psi.
 - ``residual``: how a bfloat16 parameter follows the float32 trajectory.
-- ``Hyperparameters``, ``FAST_TRAINING``, ``BEST_ACCURACY``.
+- ``Hyperparameters``; ``FAST_TRAINING`` and ``BEST_ACCURACY``, of type ``Dampings``.
 - ``INNAprop``: a stateful optimizer for plain array loops.
 - ``trajectory``: every iterate of a run, to as many digits as asked for.
 """
@@ -18,6 +18,7 @@ from innaprop_core import algorithm, momentum, residual
 from innaprop_core.hyperparameters import (
     BEST_ACCURACY,
     FAST_TRAINING,
+    Dampings,
     Hyperparameters,
     check_hyperparameters,
 )
@@ -27,6 +28,7 @@ from innaprop_core.trajectory import Trajectory, trajectory
 __all__ = [
     "BEST_ACCURACY",
     "FAST_TRAINING",
+    "Dampings",
     "Hyperparameters",
     "INNAprop",
     "Trajectory",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from numbers import Real
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -61,6 +61,19 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
         )
 
 
+def check_is_hyperparameters(value: Any) -> None:
+    """Refuse what is given in place of ``Hyperparameters``, a number or a dict say.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, Hyperparameters):
+        raise TypeError(
+            f"hyperparameters must be an innaprop_core.Hyperparameters, got {value!r} of type "
+            f"{type(value).__name__}: give Hyperparameters(gamma=1e-3), for example"
+        )
+
+
 def _as_float(value: Any) -> float:
     try:
         return float(value)
@@ -106,8 +119,15 @@ class Hyperparameters:
             object.__setattr__(self, name, float(getattr(self, name)))
 
 
-FAST_TRAINING: Mapping[str, float] = MappingProxyType({"alpha": 0.1, "beta": 0.9})
+class Dampings(TypedDict):
+    """alpha and beta by name: what a preset chooses, typed so that it can be unpacked."""
+
+    alpha: float
+    beta: float
+
+
+FAST_TRAINING = cast(Dampings, MappingProxyType({"alpha": 0.1, "beta": 0.9}))
 """(alpha, beta) for fast training; unpack it: ``INNAprop(params, **FAST_TRAINING)``."""
 
-BEST_ACCURACY: Mapping[str, float] = MappingProxyType({"alpha": 2.0, "beta": 2.0})
+BEST_ACCURACY = cast(Dampings, MappingProxyType({"alpha": 2.0, "beta": 2.0}))
 """(alpha, beta) for final accuracy; unpack it: ``INNAprop(params, **BEST_ACCURACY)``."""

@@ -1,13 +1,19 @@
 """A stateful INNAprop for plain array loops: the reference optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from numbers import Integral
+from typing import Any, SupportsIndex
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 from innaprop_core import momentum
-from innaprop_core.hyperparameters import Hyperparameters, check_hyperparameters
+from innaprop_core.hyperparameters import (
+    Hyperparameters,
+    check_hyperparameters,
+    check_is_hyperparameters,
+)
 
 _DEFAULTS = Hyperparameters()
 
@@ -18,7 +24,8 @@ class INNAprop:
     Arrays are replaced, never written into: what was handed in stays as it is.
 
     Args:
-        parameters: Arrays of any shape, real floating dtype.
+        parameters: Arrays of any shape, at least one, of a real floating dtype of at least 32
+            bits; a list, or anything that yields them. Tensors must not require a gradient.
         hyperparameters: Default ``Hyperparameters()``.
 
     Attributes:
@@ -27,7 +34,9 @@ class INNAprop:
         k: Number of updates made.
 
     Raises:
-        TypeError: A parameter is not an array, or not of a real floating dtype.
+        TypeError: A parameter is not an array, or not of such a dtype; ``parameters`` is one
+            array or a mapping; ``hyperparameters`` is something else.
+        ValueError: There are no parameters, or one requires a gradient.
 
     Source: arXiv 2410.05871, Algorithm 1.
 
@@ -43,19 +52,14 @@ class INNAprop:
     """
 
     def __init__(
-        self, parameters: Sequence[Any], hyperparameters: Hyperparameters = _DEFAULTS
+        self, parameters: Iterable[Any], hyperparameters: Hyperparameters = _DEFAULTS
     ) -> None:
-        for i, parameter in enumerate(parameters):
-            xp = array_namespace(parameter)
-            if not xp.isdtype(parameter.dtype, "real floating"):
-                raise TypeError(
-                    f"parameters[{i}] must be of a real floating dtype, got {parameter.dtype}"
-                )
-        self.parameters = list(parameters)
+        check_is_hyperparameters(hyperparameters)
+        self.parameters = _parameters(parameters)
         self.hyperparameters = hyperparameters
         self.k = 0
-        self._m = [array_namespace(p).zeros_like(p) for p in parameters]
-        self._v = [array_namespace(p).zeros_like(p) for p in parameters]
+        self._m = [array_namespace(p).zeros_like(p) for p in self.parameters]
+        self._v = [array_namespace(p).zeros_like(p) for p in self.parameters]
 
     def step(self, gradients: Sequence[Any], *, gamma: float | None = None) -> list[Any]:
         """Make one update of all parameters.
@@ -70,9 +74,9 @@ class INNAprop:
         Raises:
             TypeError: gamma is not a number, or a gradient is not an array of its parameter's
                 namespace. Nothing has changed then.
-            ValueError: The gradients do not match the parameters in number, shape or dtype;
-                gamma is negative, not finite, or not smaller than beta. Nothing has
-                changed then.
+            ValueError: The gradients do not match the parameters in number, shape or dtype, or
+                require gradients themselves; gamma is negative, not finite, or not smaller than
+                beta. Nothing has changed then.
         """
         values = asdict(self.hyperparameters)
         if gamma is not None:
@@ -85,6 +89,7 @@ class INNAprop:
             )
         for i, (g, p) in enumerate(zip(gradients, self.parameters, strict=True)):
             array_namespace(p, g)
+            _check_detached(f"gradients[{i}]", g)
             if g.shape != p.shape or g.dtype != p.dtype:
                 raise ValueError(
                     f"gradients[{i}] must have its parameter's shape {p.shape} and dtype "
@@ -101,39 +106,52 @@ class INNAprop:
         self._v = [v for _, _, v in updated]
         return self.parameters
 
-    def set_state(self, *, k: int, m: Sequence[Any], v: Sequence[Any]) -> None:
+    def set_state(self, *, k: SupportsIndex, m: Sequence[Any], v: Sequence[Any]) -> None:
         """Go on from the state of another run.
 
         Args:
             k: Number of updates made, >= 0.
-            m: The momentum of every parameter: arrays of the parameters' shapes, of their
+            m: The momentum of every parameter: finite arrays of the parameters' shapes, of their
                 namespace or NumPy's. They are copied and cast to the parameters' dtypes.
-            v: Likewise the second moment.
+            v: Likewise the second moment, which is not negative.
 
         Raises:
-            TypeError: k is not an integer.
-            ValueError: k is negative, or the arrays do not match the parameters in number or
-                shape. Nothing has changed then.
+            TypeError: k is not an integer, or m or v is not of arrays. Nothing has changed then.
+            ValueError: k is negative; the arrays do not match the parameters in number or
+                shape, or are not finite in their dtype; an element of v is negative. Nothing has
+                changed then.
         """
-        if isinstance(k, bool) or not isinstance(k, int):
+        if isinstance(k, bool) or not isinstance(k, Integral):
             raise TypeError(f"k must be an integer >= 0, got {k!r}")
         if k < 0:
             raise ValueError(f"k must be an integer >= 0, got {k}")
-        for name, arrays in (("m", m), ("v", v)):
-            shapes = [tuple(a.shape) for a in arrays]
-            if shapes != [tuple(p.shape) for p in self.parameters]:
-                raise ValueError(
-                    f"{name} must be arrays of the shapes "
-                    f"{[tuple(p.shape) for p in self.parameters]}, got {shapes}"
-                )
-        new_m, new_v = (
-            [
-                array_namespace(p).asarray(a, dtype=p.dtype, device=device(p), copy=True)
-                for a, p in zip(arrays, self.parameters, strict=True)
-            ]
-            for arrays in (m, v)
-        )
-        self.k, self._m, self._v = k, new_m, new_v
+        new_m, new_v = self._like_parameters("m", m), self._like_parameters("v", v)
+        for i, array in enumerate(new_v):
+            xp = array_namespace(array)
+            if bool(xp.any(array < 0)):
+                raise ValueError(f"v[{i}] must not be negative, got {float(xp.min(array))}")
+        self.k, self._m, self._v = int(k), new_m, new_v
+
+    def _like_parameters(self, name: str, arrays: Sequence[Any]) -> list[Any]:
+        """Return copies of arrays, one for each parameter and like it."""
+        arrays = list(arrays)
+        for i, array in enumerate(arrays):
+            if not hasattr(array, "shape"):
+                raise TypeError(f"{name}[{i}] must be an array, got a {type(array).__name__}")
+        expected = [tuple(p.shape) for p in self.parameters]
+        shapes = [tuple(a.shape) for a in arrays]
+        if shapes != expected:
+            raise ValueError(f"{name} must be arrays of the shapes {expected}, got {shapes}")
+        copies = []
+        for i, (array, p) in enumerate(zip(arrays, self.parameters, strict=True)):
+            _check_detached(f"{name}[{i}]", array)
+            xp = array_namespace(p)
+            with np.errstate(over="ignore"):  # The check that follows says more.
+                copy = xp.asarray(array, dtype=p.dtype, device=device(p), copy=True)
+            if not bool(xp.all(xp.isfinite(copy))):
+                raise ValueError(f"{name}[{i}] must be finite in {p.dtype}, got {array}")
+            copies.append(copy)
+        return copies
 
     @property
     def m(self) -> list[Any]:
@@ -153,3 +171,47 @@ class INNAprop:
             momentum.psi_from_momentum(p, m, alpha=h.alpha, beta=h.beta)
             for p, m in zip(self.parameters, self._m, strict=True)
         ]
+
+
+def _parameters(given: Iterable[Any]) -> list[Any]:
+    """Return parameters as a list, each of which an update can be made of."""
+    if isinstance(given, Mapping) or hasattr(given, "shape"):
+        raise TypeError(
+            f"parameters must be a list of arrays, got one {type(given).__name__}: give "
+            "[array], or list(mapping.values())"
+        )
+    parameters = list(given)
+    if not parameters:
+        raise ValueError("parameters must be one array at least, got none")
+    for i, parameter in enumerate(parameters):
+        try:
+            array_namespace(parameter)
+        except TypeError as error:
+            raise TypeError(
+                f"parameters[{i}] must be an array, got a {type(parameter).__name__}: {error}"
+            ) from error
+        if not _is_wide_float(parameter):
+            raise TypeError(
+                f"parameters[{i}] must be of a real floating dtype of at least 32 bits, in which "
+                f"the state is kept, got {parameter.dtype}"
+            )
+        _check_detached(f"parameters[{i}]", parameter)
+    return parameters
+
+
+def _is_wide_float(array: Any) -> bool:
+    """Return whether an array is of float32 or more."""
+    xp = array_namespace(array)
+    try:
+        return bool(xp.isdtype(array.dtype, "real floating")) and xp.finfo(array.dtype).bits >= 32
+    except (TypeError, ValueError):  # A dtype that NumPy does not have itself, as ml_dtypes'.
+        return False
+
+
+def _check_detached(name: str, array: Any) -> None:
+    """Refuse a PyTorch tensor whose updates autograd would record, each on top of the last."""
+    if getattr(array, "requires_grad", False):
+        raise ValueError(
+            f"{name} must not require a gradient, got a tensor with requires_grad=True: give "
+            "tensor.detach(), or use innaprop.torch"
+        )

@@ -4,13 +4,18 @@ import decimal
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from decimal import Decimal
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from innaprop_core import algorithm, momentum
-from innaprop_core.hyperparameters import Hyperparameters, check_hyperparameters
+from innaprop_core.hyperparameters import (
+    Hyperparameters,
+    check_hyperparameters,
+    check_is_hyperparameters,
+)
 
 Float64Array = NDArray[np.float64]
 
@@ -51,22 +56,30 @@ def trajectory(
             first). Default: ``hyperparameters.gamma`` throughout.
         digits: Decimal digits of the arithmetic, at least 17, or None for float64.
             Default 40.
-        stored_in: Round theta to this dtype after every update, and nothing else: what
-            storage alone costs, the floor of every implementation in that dtype. Default
+        stored_in: Round theta to this real floating dtype after every update, and nothing
+            else: what storage alone costs, the floor of every implementation in that dtype.
+            NumPy's, or one that another package adds to it, as ``ml_dtypes.bfloat16``. Default
             None, no rounding.
 
     Returns:
         theta, psi and v after every update, float64.
 
     Raises:
-        TypeError: A step size is not a number, or theta or a gradient is complex.
+        TypeError: ``hyperparameters`` is something else, a step size is not a number, theta or
+            a gradient is complex or not an array of numbers, digits is not an integer, or
+            stored_in is no real floating dtype.
         ValueError: theta or a gradient is not finite, a gradient has another shape than
             theta, a step size is not in [0, beta), or digits < 17.
 
     Source: arXiv 2410.05871, Algorithm 1.
     """
+    check_is_hyperparameters(hyperparameters)
+    if digits is not None and not isinstance(digits, Integral):
+        raise TypeError(f"digits must be an integer, at least 17, or None, got {digits!r}")
     if digits is not None and digits < 17:
         raise ValueError(f"digits must be at least 17 (what float64 holds) or None, got {digits}")
+    if stored_in is not None:
+        _check_holds_fractions(stored_in)
     start = _finite(theta, "theta")
     stream = _checked(gradients, start.shape)
     step_size = _step_sizes(hyperparameters, schedule)
@@ -104,7 +117,9 @@ def _in_decimal(
             values["gamma"] = Decimal(step_size(k - 1))
             theta, psi, v = algorithm.step(theta, psi, v, _decimal(g), k=k, **values)
             if stored_in is not None:
-                stored = _decimal(theta.astype(stored_in).astype(np.float64))
+                # By way of float64, as NumPy goes anyway: dtypes of other packages take no Decimal.
+                rounded = theta.astype(np.float64).astype(stored_in).astype(np.float64)
+                stored = _decimal(rounded)
                 # Rounding moves theta and leaves the momentum: psi moves along.
                 psi = psi + (1 - values["alpha"] * values["beta"]) * (stored - theta)
                 theta = stored
@@ -155,9 +170,13 @@ def _checked(gradients: Iterable[ArrayLike], shape: tuple[int, ...]) -> Iterable
 
 
 def _finite(values: ArrayLike, name: str) -> Float64Array:
-    if np.iscomplexobj(values):
+    try:
+        given = np.asarray(values)
+        array = given if np.iscomplexobj(given) else np.asarray(given, np.float64)
+    except (RuntimeError, TypeError, ValueError) as error:  # RuntimeError is PyTorch's.
+        raise TypeError(f"{name} must be an array that NumPy takes for numbers: {error}") from error
+    if np.iscomplexobj(array):
         raise TypeError(f"{name} must be real, got a complex array")
-    array = np.asarray(values, np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array}")
     return array
@@ -165,3 +184,16 @@ def _finite(values: ArrayLike, name: str) -> Float64Array:
 
 def _decimal(values: Float64Array) -> NDArray[np.object_]:
     return np.array([Decimal(float(value)) for value in values], object)
+
+
+def _check_holds_fractions(stored_in: DTypeLike) -> None:
+    """Refuse a dtype in which theta would be cut to integers, or to something else."""
+    try:
+        dtype = np.dtype(stored_in)
+        # The dtypes of other packages have a kind that says nothing of them.
+        added = dtype.isbuiltin == 2 and dtype.kind == "V"
+        holds = dtype.kind == "f" or (added and np.array(0.5).astype(dtype).astype(float) == 0.5)
+    except TypeError:
+        holds = False
+    if not holds:
+        raise TypeError(f"stored_in must be a real floating dtype or None, got {stored_in!r}")

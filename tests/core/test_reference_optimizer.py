@@ -1,6 +1,7 @@
 import doctest
 
 import array_api_strict
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -183,10 +184,136 @@ def test_parameters_must_be_real_and_floating(parameter):
         INNAprop([np.ones(2), parameter])
 
 
-@pytest.mark.parametrize("parameter", [[1.0, 2.0], "ab", None])
+@pytest.mark.parametrize("parameter", [[1.0, 2.0], "ab", None, 1.0])
 def test_parameters_must_be_arrays(parameter):
-    with pytest.raises(TypeError):
-        INNAprop([parameter])
+    with pytest.raises(TypeError, match=r"parameters\[1\] must be an array, got a "):
+        INNAprop([np.ones(2), parameter])
+
+
+def test_parameters_may_come_one_by_one():
+    optimizer = INNAprop(x for x in _arrays(0))
+    listed = INNAprop(_arrays(0))
+    for one in (optimizer, listed):
+        one.step(_arrays(1))
+    assert len(optimizer.parameters) == 4
+    for x, expected in zip(optimizer.parameters, listed.parameters, strict=True):
+        np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("none", [[], (), iter([])])
+def test_there_must_be_parameters(none):
+    with pytest.raises(ValueError, match="parameters must be one array at least, got none"):
+        INNAprop(none)
+
+
+@pytest.mark.parametrize(
+    ("one", "kind"), [(np.ones((2, 3)), "ndarray"), ({"w": np.ones(2)}, "dict"), (np.ones(2), "")]
+)
+def test_an_array_or_a_mapping_is_no_list_of_arrays(one, kind):
+    with pytest.raises(TypeError, match=f"parameters must be a list of arrays, got one {kind}"):
+        INNAprop(one)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        np.ones(2, np.float16),
+        np.ones(2, ml_dtypes.bfloat16),
+        torch.ones(2, dtype=torch.float16),
+        torch.ones(2, dtype=torch.bfloat16),
+    ],
+    ids=["NumPy float16", "NumPy bfloat16", "torch float16", "torch bfloat16"],
+)
+def test_sixteen_bits_do_not_hold_the_state(parameter):
+    with pytest.raises(TypeError, match=r"parameters\[1\] must be .* at least 32 bits, .*float16"):
+        INNAprop([np.ones(2), parameter])
+
+
+def test_more_digits_than_float64_are_followed():
+    optimizer = INNAprop([np.ones(2, np.longdouble)])
+    (x,) = optimizer.step([np.ones(2, np.longdouble)])
+    assert x.dtype == np.longdouble
+
+
+def test_nothing_is_recorded_for_autograd():
+    watched = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match=r"parameters\[1\] must not require a gradient"):
+        INNAprop([torch.ones(2), watched])
+    optimizer = INNAprop([watched.detach()])
+    optimizer.step([torch.ones(2, dtype=torch.float64)])
+    before = _everything(optimizer)
+    with pytest.raises(ValueError, match=r"gradients\[0\] must not require a gradient"):
+        optimizer.step([watched])
+    for m, v, name in ([watched], [watched.detach()], "m"), ([watched.detach()], [watched], "v"):
+        with pytest.raises(ValueError, match=rf"{name}\[0\] must not require a gradient"):
+            optimizer.set_state(k=1, m=m, v=v)
+    _assert_unchanged(optimizer, before)
+
+
+@pytest.mark.parametrize("value", [1e-3, {"gamma": 1e-3}, None, Hyperparameters])
+def test_hyperparameters_must_be_hyperparameters(value):
+    with pytest.raises(
+        TypeError, match=r"must be an innaprop_core\.Hyperparameters, got"
+    ) as caught:
+        INNAprop([np.ones(2)], value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("k", [np.int64(7), np.uint8(7), 7])
+def test_a_state_may_have_numpys_integers(k):
+    optimizer = INNAprop([np.ones(2)])
+    optimizer.set_state(k=k, m=[np.full(2, 0.5)], v=iter([np.full(2, 0.25)]))
+    assert optimizer.k == 7
+    assert type(optimizer.k) is int
+    np.testing.assert_array_equal(optimizer.m[0], [0.5, 0.5])
+    np.testing.assert_array_equal(optimizer.v[0], [0.25, 0.25])
+
+
+_GOOD = [np.asarray(np.full(shape, 0.5)) for shape in SHAPES]
+BAD_STATES = {
+    "k half": ({"k": 1.5}, TypeError, "k must be an integer >= 0, got 1.5"),
+    "k a bool": ({"k": True}, TypeError, "k must be an integer >= 0, got True"),
+    "k NumPy's bool": ({"k": np.True_}, TypeError, "k must be an integer >= 0, got"),
+    "k negative": ({"k": np.int64(-1)}, ValueError, "k must be an integer >= 0, got -1"),
+    "m numbers": ({"m": [1.0, *_GOOD[1:]]}, TypeError, r"m\[0\] must be an array, got a float"),
+    "v short": ({"v": _GOOD[:-1]}, ValueError, "v must be arrays of the shapes"),
+    "v negative": (
+        {"v": [*_GOOD[:-1], np.full((2, 1, 3), -0.25)]},
+        ValueError,
+        r"v\[3\] must not be negative, got -0.25",
+    ),
+    "v NaN": (
+        {"v": [_GOOD[0], np.array([0, np.nan, 0]), *_GOOD[2:]]},
+        ValueError,
+        r"v\[1\] must be finite in float64, got \[ 0. nan  0.\]",
+    ),
+    "m infinite": (
+        {"m": [np.asarray(np.inf), *_GOOD[1:]]},
+        ValueError,
+        r"m\[0\] must be finite in float64, got inf",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "error", "message"), BAD_STATES.values(), ids=BAD_STATES)
+def test_a_bad_state_is_refused_before_anything_changes(change, error, message):
+    optimizer = _started()
+    before = _everything(optimizer)
+    with pytest.raises(error, match=message):
+        optimizer.set_state(**{"k": 1, "m": _GOOD, "v": _GOOD, **change})
+    _assert_unchanged(optimizer, before)
+
+
+def test_a_state_that_the_dtype_does_not_hold_is_refused():
+    optimizer = INNAprop([np.ones(1, np.float32)])
+    with pytest.raises(ValueError, match=r"v\[0\] must be finite in float32, got \[1.e\+39\]"):
+        optimizer.set_state(k=1, m=[np.ones(1)], v=[np.full(1, 1e39)])
+
+
+def test_a_state_of_other_namespaces_is_checked_alike():
+    optimizer = INNAprop([array_api_strict.ones(2)])
+    with pytest.raises(ValueError, match=r"v\[0\] must not be negative, got -1.0"):
+        optimizer.set_state(k=1, m=[array_api_strict.ones(2)], v=[-array_api_strict.ones(2)])
 
 
 def test_momentum_and_second_moment_start_at_zero():

@@ -1,7 +1,9 @@
 import decimal
 
+import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters, algorithm, trajectory
 
@@ -89,6 +91,55 @@ def test_without_a_schedule_gamma_holds_throughout(digits):
     )
     for rows, expected in zip(run, constant, strict=True):
         np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("value", [1e-3, {"gamma": 1e-3}, None])
+def test_hyperparameters_must_be_hyperparameters(value):
+    with pytest.raises(
+        TypeError, match=r"must be an innaprop_core\.Hyperparameters, got"
+    ) as caught:
+        trajectory(value, 1.0, [1.0])
+    assert repr(value) in str(caught.value)
+
+
+@EVERY_ARITHMETIC
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]
+)
+def test_theta_is_rounded_to_what_it_is_stored_in(digits, dtype):
+    rng = np.random.default_rng(2)
+    start, gradients = rng.normal(size=3).astype(dtype).astype(float), rng.normal(size=(4, 3))
+    hyperparameters = Hyperparameters(gamma=0.1)
+    run = trajectory(hyperparameters, start, gradients, digits=digits, stored_in=dtype)
+    np.testing.assert_array_equal(run.theta, run.theta.astype(dtype).astype(float))
+    # The first update is the exact one, rounded once.
+    exact = trajectory(hyperparameters, start, gradients[:1]).theta[0]
+    np.testing.assert_array_equal(run.theta[0], exact.astype(dtype).astype(float))
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex, "U4", "nonsense", ml_dtypes.int4])
+def test_theta_is_not_stored_in_what_holds_no_fractions(dtype):
+    with pytest.raises(TypeError, match="stored_in must be a real floating dtype or None, got"):
+        trajectory(DEFAULTS, 1.0, [1.0], stored_in=dtype)
+
+
+@EVERY_ARITHMETIC
+@pytest.mark.parametrize(
+    "values",
+    ["abc", [[1.0], [1.0, 2.0]], {}, torch.ones(2, requires_grad=True), torch.ones(2).bfloat16()],
+    ids=["text", "ragged", "a dict", "requires a gradient", "of a dtype of PyTorch"],
+)
+def test_what_numpy_does_not_take_for_numbers(digits, values):
+    with pytest.raises(TypeError, match="theta must be an array that NumPy takes for numbers"):
+        trajectory(DEFAULTS, values, [], digits=digits)
+    with pytest.raises(TypeError, match=r"gradients\[0\] must be an array that NumPy takes for"):
+        trajectory(DEFAULTS, np.ones(2), [values], digits=digits)
+
+
+@pytest.mark.parametrize("digits", ["40", 40.0])
+def test_digits_must_be_an_integer(digits):
+    with pytest.raises(TypeError, match="digits must be an integer, at least 17, or None, got"):
+        trajectory(DEFAULTS, 1.0, [1.0], digits=digits)
 
 
 @pytest.mark.parametrize("digits", [0, -3, 1, 16])

@@ -116,6 +116,7 @@ def test_defaults_are_those_of_the_authors():
         "sigma": 0.999,
         "eps": 1e-8,
         "weight_decay": 0.01,
+        "decay_momentum": True,
     }
 
 

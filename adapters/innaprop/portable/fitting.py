@@ -1,5 +1,6 @@
 """One side's names, layouts and dtypes made those of the other; what cannot be is refused."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -43,16 +44,16 @@ def by_name(parameters: Any) -> dict[str, Any]:
     return dict(pairs)
 
 
-def check_unique(names: Sequence[str]) -> None:
+def check_unique(names: Iterable[str]) -> None:
     """Refuse names of which one comes twice.
 
     Raises:
         ValueError: One does.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated(names)
     if twice:
         raise ValueError(
-            f"names of parameters must be unique, got {_list(twice)} more than once; "
+            f"names of parameters must be unique, got {listed(twice)} more than once; "
             "give other names with parameters={name: parameter}"
         )
 
@@ -70,12 +71,13 @@ def renamed(snapshot: Snapshot, names: Mapping[str, str]) -> Snapshot:
     unknown = [name for name in names if name not in snapshot.parameters]
     if unknown:
         raise ValueError(
-            f"names must be those of the state, {_list(snapshot.parameters)}, got {_list(unknown)}"
+            f"names must be those of the state, {listed(snapshot.parameters)}, "
+            f"got {listed(unknown)}"
         )
     new = [names.get(name, name) for name in snapshot.parameters]
-    twice = sorted({name for name in new if new.count(name) > 1})
+    twice = repeated(new)
     if twice:
-        raise ValueError(f"names must give every parameter its own name, got twice {_list(twice)}")
+        raise ValueError(f"names must give every parameter its own name, got twice {listed(twice)}")
     return replace(snapshot, parameters=dict(zip(new, snapshot.parameters.values(), strict=True)))
 
 
@@ -94,7 +96,7 @@ def transposed(snapshot: Snapshot, transposes: Mapping[str, Sequence[int]]) -> S
         if name not in states:
             raise ValueError(
                 f"transposes must be of parameters of the optimizer, got {name!r}; the state has, "
-                f"by the optimizer's names, {_list(states)}"
+                f"by the optimizer's names, {listed(states)}"
             )
         state = states[name]
         axes, rank = tuple(axes), state.momentum.ndim
@@ -129,8 +131,8 @@ def fitted(snapshot: Snapshot, targets: Mapping[str, Target]) -> dict[str, Param
     if missing or unknown:
         raise ValueError(
             "the state must be of the optimizer's parameters"
-            + (f"; it has nothing for {_list(missing)}" if missing else "")
-            + (f"; the optimizer has no {_list(unknown)}" if unknown else "")
+            + (f"; it has nothing for {listed(missing)}" if missing else "")
+            + (f"; the optimizer has no {listed(unknown)}" if unknown else "")
             + "; names={their name: name here} tells which is which"
         )
     return {name: _fit(name, snapshot.parameters[name], t) for name, t in targets.items()}
@@ -220,7 +222,13 @@ def shared_numbers(
     return nothing | numbers
 
 
-def _list(names: Iterable[str], most: int = 5) -> str:
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return those names that come more than once, in alphabetical order."""
+    return sorted(name for name, times in Counter(names).items() if times > 1)
+
+
+def listed(names: Iterable[Any], most: int = 5) -> str:
+    """Return names for a message, the first few of them."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more

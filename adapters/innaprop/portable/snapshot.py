@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -140,9 +141,9 @@ def _check(name: str, state: ParameterState) -> None:
 
 
 def _check_count(what: str, count: Any) -> None:
-    if isinstance(count, bool) or not isinstance(count, int):
+    if isinstance(count, bool) or not isinstance(count, Integral):
         raise TypeError(f"{what} must be an integer, got {count!r}")
-    if not 0 <= count < _COUNTS_END:
+    if not 0 <= int(count) < _COUNTS_END:
         raise ValueError(f"{what} must be in [0, 2**31), got {count}")
 
 

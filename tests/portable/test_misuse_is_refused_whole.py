@@ -1,7 +1,10 @@
 """What cannot be loaded is refused with a reason, and nothing has changed then."""
 
+import hashlib
 import json
+import os
 import pickle
+import stat
 
 import numpy as np
 import pytest
@@ -18,8 +21,27 @@ def rewritten(path, change):
         metadata = file.metadata()
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     header = json.loads(metadata["innaprop-state"])
+    del header["sha256"]
     change(arrays, header)
-    save_file(arrays, path, metadata={"innaprop-state": json.dumps(header)})
+    save_file(arrays, path, metadata={"innaprop-state": sealed(arrays, header)})
+
+
+def sealed(arrays, header):
+    """Return the header with the digests that docs/moving.md describes."""
+    parameters = header["parameters"]
+    if isinstance(parameters, dict):
+        for entry in parameters.values():
+            entry["sha256"] = {}
+        for key, array in arrays.items():
+            name, _, what = key.rpartition(".")
+            if name in parameters:
+                parameters[name]["sha256"][what] = digest(array.tobytes())
+    text = json.dumps(header)
+    return text[:-1] + f', "sha256": "{digest(text.encode())}"' + "}"
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 def by_hand(change):
@@ -74,6 +96,11 @@ def no_json(path):
     save_file({"p0": np.zeros((3, 4))}, path, metadata={"innaprop-state": "{"})
 
 
+def nested(path):
+    content = '{"version": 2, "parameters": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    save_file({"p0": np.zeros((3, 4))}, path, metadata={"innaprop-state": content})
+
+
 def pickled(path):
     path.write_bytes(pickle.dumps({"p0": [1.0]}))
 
@@ -84,13 +111,17 @@ FILES = {
     "a pickle": (pickled, "must be a safetensors file and whole"),
     "of weights": (of_weights, "must have the entry 'innaprop-state', .* got 'format'"),
     "no JSON": (no_json, "Expecting property name"),
-    "a newer version": (header(version=2), "version must be 1 at most, got 2"),
+    "nested without end": (nested, "the header's JSON must not be nested so deep"),
+    "a newer version": (header(version=3), "version must be 2 at most, got 3"),
+    "a version below all": (header(version=-5), "version must be from 1 to 2, got -5"),
+    "version 0": (header(version=0), "version must be from 1 to 2, got 0"),
+    "version true": (header(version=True), "must be an object with an integer 'version'"),
     "no version": (header(version="new"), "must be an object with an integer 'version'"),
     "no iterations": (header(iterations=None), "iterations must be an integer, got None"),
     "negative iterations": (header(iterations=-1), r"iterations must be in \[0, 2\*\*31\), got -1"),
     "too few iterations": (header(iterations=5), "iterations must be 6 at least"),
     "no object": (header(parameters=[1]), "'parameters' must be an object of objects"),
-    "no parameters": (header(parameters={}), "every array must belong to a parameter, got p0"),
+    "no parameters": (header(parameters={}), "every array must belong to a parameter, got 'p0"),
     "an unknown entry": (entry(trust=1.0), "the header must say .* of 'p1', got"),
     "an unknown dtype": (entry(dtype="float8"), "dtype of 'p1' must be one of float32"),
     "a negative step": (entry(step=-1), r"step of 'p1' must be in \[0, 2\*\*31\), got -1"),
@@ -99,7 +130,7 @@ FILES = {
     "alpha a string": (entry(alpha="x"), "hyperparameters of 'p1': alpha must be a finite"),
     "gamma = beta": (entry(gamma=0.9), "gamma must be smaller than beta"),
     "no momentum": (without("p1.momentum"), "p1.momentum is missing"),
-    "a foreign array": (arrays(x=np.zeros(1)), "every array must belong to a parameter, got x"),
+    "a foreign array": (arrays(x=np.zeros(1)), "every array must belong to a parameter, got 'x'"),
     "integers": (
         arrays(p1__momentum=np.zeros(5, np.int64)),
         "p1.momentum must be of F32, F64, I16, got I64",
@@ -205,6 +236,95 @@ def test_float64_is_cast(name, trained, path):
     cast = innaprop.read_state(path.with_name("narrow")).parameters["p0"]
     assert cast.dtype == "float32"
     np.testing.assert_array_equal(cast.momentum, wide.momentum.astype(np.float32))
+
+
+class InBytes:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return bytes(self.path)
+
+
+NO_TEXT = {
+    "bytes": lambda path: bytes(path),
+    "an open file": lambda path: path.open("rb"),
+    "a descriptor": lambda path: 3,
+    "None": lambda path: None,
+    "a path in bytes": lambda path: InBytes(path),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TEXT)
+def test_a_path_that_is_not_of_text(kind, path):
+    optimizer = INNAprop([np.ones(2)])
+    innaprop.save_state(path, optimizer)
+    before = path.read_bytes()
+    given = NO_TEXT[kind](path)
+    for call in (
+        lambda: innaprop.save_state(given, optimizer),
+        lambda: innaprop.load_state(given, optimizer),
+        lambda: innaprop.read_state(given),
+    ):
+        with pytest.raises(
+            TypeError, match=r"path must be a string or an os\.PathLike of one, got"
+        ):
+            call()
+    assert path.read_bytes() == before
+    if hasattr(given, "close"):
+        given.close()
+
+
+def socket_at(path):
+    """Make a socket: nobody misses it if it is replaced, as a device of the system would be."""
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkdir, "a folder"),
+        (os.mkfifo, "a regular file, got a FIFO"),
+        (socket_at, "a regular file, got a socket"),
+    ],
+    ids=["folder", "FIFO", "socket"],
+)
+def test_a_path_that_is_of_no_file(make, kind, path):
+    optimizer = INNAprop([np.ones(2)])
+    make(path)
+    before = path.lstat()
+    for call in (
+        lambda: innaprop.save_state(path, optimizer),
+        lambda: innaprop.load_state(path, optimizer),
+        lambda: innaprop.read_state(path),
+    ):
+        with pytest.raises(OSError, match=f"path must be of .*{kind}"):
+            call()
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_name_that_is_no_unicode(path):
+    with pytest.raises(ValueError, match="names of parameters must be valid Unicode"):
+        innaprop.save_state(path, INNAprop([np.ones(2)]), ["\ud800"])
+    assert not path.exists()
+
+
+def test_a_header_longer_than_safetensors_reads(monkeypatch, path):
+    monkeypatch.setattr("innaprop.portable.file._LONGEST_HEADER", 1000)
+    innaprop.save_state(path, INNAprop([np.ones(2)]))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="must fit 1,000 bytes, the longest header of a safetens"):
+        innaprop.save_state(path, INNAprop([np.ones(2)]), ["n" * 1000])
+    assert path.read_bytes() == before
+
+
+def test_a_few_names_stand_for_many(path):
+    optimizer = INNAprop([np.ones(1)] * 1000)
+    for names in (["a"] * 999, [0] * 1000):
+        with pytest.raises(ValueError, match="parameters must be 1000 names") as caught:
+            innaprop.save_state(path, optimizer, names)
+        assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(

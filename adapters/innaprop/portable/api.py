@@ -24,10 +24,11 @@ def save_state(
 
     The file is in the safetensors format. It holds momentum, second moment, psi, the number of
     updates and the hyperparameters of every parameter, and the residual of 16-bit ones; not the
-    parameters' values. It appears whole or not at all.
+    parameters' values. It appears whole or not at all, in the mode of an older file there, else in
+    that which the umask leaves. Digests in it tell loading whether it was damaged since.
 
     Args:
-        path: Where to write it.
+        path: Where to write it: a string or ``os.PathLike`` of one.
         optimizer: An ``INNAprop`` of PyTorch, Keras, TensorFlow or ``innaprop_core``; in JAX the
             state of ``innaprop.optax.innaprop``, alone or in the state of a chain or wrapper.
         parameters: The optimizer's parameters by name, a mapping or pairs. Default None:
@@ -44,12 +45,12 @@ def save_state(
             Those left out are written as not known. Default None.
 
     Raises:
-        ImportError: safetensors is not installed.
-        OSError: The file cannot be written.
-        TypeError: ``optimizer`` is something else, or a parameter is of a dtype that only one
-            framework has.
-        ValueError: Names are missing or come twice; the state is not finite; there is none yet.
-            No file has been written then, and an older one is as it was.
+        OSError: The file cannot be written, or ``path`` is of a folder, a device or a FIFO.
+        TypeError: ``optimizer`` or ``path`` is something else, or a parameter is of a dtype that
+            only one framework has.
+        ValueError: Names are missing, come twice, are not valid Unicode or too long together; the
+            state is not finite; there is none yet. No file has been written then, and an older
+            one is as it was.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -95,12 +96,13 @@ def load_state(
 
     Raises:
         ImportError: safetensors is not installed.
-        OSError: The file cannot be read.
-        TypeError: ``optimizer`` is something else.
-        ValueError: The file is cut off, no such file, or of a newer version; its parameters are
-            not those of the optimizer, in name or shape; its numbers of updates differ, where
-            the framework counts once for all parameters (Keras, optax, ``innaprop_core``);
-            hyperparameters differ that the optimizer has once for all. Nothing has changed then.
+        OSError: The file cannot be read, or ``path`` is of a folder, a device or a FIFO.
+        TypeError: ``optimizer`` or ``path`` is something else.
+        ValueError: The file is cut off, damaged, no such file, or of a newer version; its
+            parameters are not those of the optimizer, in name or shape; its numbers of updates
+            differ, where the framework counts once for all parameters (Keras, optax,
+            ``innaprop_core``); hyperparameters differ that the optimizer has once for all. Nothing
+            has changed then.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -117,8 +119,9 @@ def read_state(path: str | os.PathLike[str]) -> Snapshot:
 
     Raises:
         ImportError: safetensors is not installed.
-        OSError: The file cannot be read.
-        ValueError: It is cut off, no such file, or of a newer version.
+        OSError: The file cannot be read, or ``path`` is of a folder, a device or a FIFO.
+        TypeError: ``path`` is something else.
+        ValueError: It is cut off, damaged, no such file, or of a newer version.
     """
     return file.read(path)
 

@@ -1,25 +1,37 @@
 """A state as a safetensors file: arrays as they are, the rest as JSON in its header.
 
 The file appears whole or not at all, and is read whole or not at all. Nothing in it is code.
+Digests tell a file that was damaged later: each array's stands in the JSON, and the JSON's own at
+its end.
+
+The file is written here, since what safetensors writes goes through a file of its own: a killed
+process would leave that, and its mode would be the library's. Reading is the library's.
 """
 
+import hashlib
 import importlib
 import json
 import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from innaprop.portable.snapshot import HYPERPARAMETERS, ParameterState, Snapshot
+from innaprop.portable.atomic import checked_path, replaced
+from innaprop.portable.fitting import listed
+from innaprop.portable.snapshot import HYPERPARAMETERS, Array, ParameterState, Snapshot
 
-VERSION = 1
+VERSION = 2
+"""Of the format. 1 had no digests, and no ``decay_momentum`` at first."""
+
 _HEADER = "innaprop-state"
 _REQUIRED = ("momentum", "second_moment")
 _OPTIONAL = ("psi", "residual")
-_DTYPES = ("F32", "F64", "I16")
+_DTYPES = {"float32": "F32", "float64": "F64", "int16": "I16"}
+_LONGEST_HEADER = 100_000_000
+"""In bytes; safetensors reads no longer one."""
+_SEAL = ', "sha256": "'
 
 
 def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
@@ -30,39 +42,81 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
         snapshot: What to write.
 
     Raises:
-        ImportError: safetensors is not installed.
-        OSError: The file cannot be written. An older one is as it was then.
+        OSError: The file cannot be written, or ``path`` is not of a regular file. An older one is
+            as it was then.
+        TypeError: ``path`` is not of text.
+        ValueError: A name is not valid Unicode, or the names are too many or too long for a
+            safetensors file.
     """
-    save_file = _safetensors("safetensors.numpy").save_file
-    target = Path(path).resolve()
+    target = checked_path(path)
     arrays = {
-        # safetensors takes the memory as it lies.
-        f"{name}.{what}": np.asarray(array, order="C")
+        f"{name}.{what}": _as_stored(array)
         for name, state in snapshot.parameters.items()
         for what, array in state.arrays().items()
     }
     entries = {
-        name: {"dtype": state.dtype, "step": state.step, **state.hyperparameters}
+        name: {
+            "dtype": state.dtype,
+            "step": int(state.step),
+            **state.hyperparameters,
+            "sha256": {what: _digest(arrays[f"{name}.{what}"].data) for what in state.arrays()},
+        }
         for name, state in snapshot.parameters.items()
     }
-    # One entry, since safetensors keeps several in no order: equal states are equal files.
-    content = {"version": VERSION, "iterations": snapshot.iterations, "parameters": entries}
-    metadata = {_HEADER: json.dumps(content, allow_nan=False)}
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(descriptor)
+    iterations = int(snapshot.iterations)
+    content = {"version": VERSION, "iterations": iterations, "parameters": entries}
+    # The widest first, as safetensors does it: so each array lies at a multiple of its width.
+    ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
+    header = _header(ordered, {_HEADER: _sealed(json.dumps(content, allow_nan=False))})
+    with replaced(target) as file:
+        file.write(header)
+        for array in ordered.values():
+            file.write(array.data)
+
+
+def _as_stored(array: Array) -> Array:
+    """Return an array in the order of its indices and in the bytes of a safetensors file."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+
+
+def _header(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """Return the first part of a safetensors file: a length, and JSON of what follows where."""
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        dtype = _DTYPES[array.dtype.name]
+        entries[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
     try:
-        try:
-            save_file(arrays, name, metadata=metadata)
-        except _safetensors("safetensors").SafetensorError as error:  # A full disk, for example.
-            raise OSError(f"{path} could not be written: {error}") from error
-        # mkstemp makes files that only their owner may read; states are for others too.
-        os.chmod(name, 0o644)
-        with open(name, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+        header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"names of parameters must be valid Unicode: {error}") from error
+    header += b" " * (-len(header) % 8)
+    if len(header) > _LONGEST_HEADER:
+        raise ValueError(
+            f"names and numbers of all parameters must fit {_LONGEST_HEADER:,} bytes, the longest "
+            f"header of a safetensors file, got {len(header):,}"
+        )
+    return len(header).to_bytes(8, "little") + header
+
+
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sealed(text: str) -> str:
+    """Return the text of a JSON object with the digest of that text as its last entry."""
+    return f'{text[:-1]}{_SEAL}{_digest(text.encode())}"}}'
+
+
+def _check_seal(text: str) -> None:
+    """Refuse what ``_sealed`` has not returned."""
+    before, _, after = text.rpartition(_SEAL)
+    if after != _digest(f"{before}}}".encode()) + '"}':
+        raise ValueError(
+            "the header must end with its sha256, and does not: the file was changed or damaged "
+            "after it was written"
+        )
 
 
 def read(path: str | os.PathLike[str]) -> Snapshot:
@@ -73,15 +127,19 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
 
     Raises:
         ImportError: safetensors is not installed.
-        OSError: The file cannot be read.
-        ValueError: It is cut off, no file of this format, of a newer version of it, or holds
-            what is no state.
+        OSError: The file cannot be read, or ``path`` is not of a regular file.
+        TypeError: ``path`` is not of text.
+        ValueError: It is cut off or damaged, no file of this format, of a newer version of it, or
+            holds what is no state.
     """
-    safetensors = _safetensors("safetensors")
+    safetensors = _safetensors()
+    target = checked_path(path)
     try:
-        with safetensors.safe_open(str(path), framework="numpy") as file:
+        with safetensors.safe_open(str(target), framework="numpy") as file:
             try:
                 return _parse(file)
+            except RecursionError as error:
+                raise ValueError(f"{path}: the header's JSON must not be nested so deep") from error
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: {error}") from error
     except safetensors.SafetensorError as error:
@@ -96,33 +154,43 @@ def _parse(file: Any) -> Snapshot:
     if _HEADER not in metadata:
         raise ValueError(
             f"the header must have the entry {_HEADER!r}, as save_state writes it, got "
-            f"{', '.join(map(repr, metadata)) or 'none'}: is it a file of weights, or another "
-            "program's?"
+            f"{listed(metadata) or 'none'}: is it a file of weights, or another program's?"
         )
     content = json.loads(metadata[_HEADER])
-    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+    version = content.get("version") if isinstance(content, dict) else None
+    if isinstance(version, bool) or not isinstance(version, int):
         raise ValueError("the header must be an object with an integer 'version'")
-    if content["version"] > VERSION:
+    if version < 1:
+        raise ValueError(f"version must be from 1 to {VERSION}, got {version}")
+    if version > VERSION:
         raise ValueError(
-            f"version must be {VERSION} at most, got {content['version']}: the file is of a "
-            "newer innaprop"
+            f"version must be {VERSION} at most, got {version}: the file is of a newer innaprop"
         )
+    if version > 1:
+        _check_seal(metadata[_HEADER])
     entries = content.get("parameters")
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
         raise ValueError("the header's 'parameters' must be an object of objects")
     keys = set(file.keys())
-    states = {name: _parse_state(file, keys, name, entry) for name, entry in entries.items()}
+    states = {
+        name: _parse_state(file, keys, name, entry, version) for name, entry in entries.items()
+    }
     if keys:
-        raise ValueError(f"every array must belong to a parameter, got {', '.join(sorted(keys))}")
+        raise ValueError(f"every array must belong to a parameter, got {listed(sorted(keys))}")
     iterations: Any = content.get("iterations")
     return Snapshot(iterations, states)  # Which refuses what is not a count.
 
 
-def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) -> ParameterState:
+def _parse_state(
+    file: Any, keys: set[str], name: str, entry: dict[str, Any], version: int
+) -> ParameterState:
     """Return the state of one parameter; takes its arrays off the keys."""
-    # A file from before there was a choice.
-    entry = {"decay_momentum": True, **entry}
     expected = {"dtype", "step", *HYPERPARAMETERS}
+    if version == 1:
+        # A file from before there was a choice.
+        entry = {"decay_momentum": True, **entry}
+    else:
+        expected.add("sha256")
     if entry.keys() != expected:
         raise ValueError(
             f"the header must say {', '.join(sorted(expected))} of {name!r}, "
@@ -133,12 +201,14 @@ def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) ->
         key = f"{name}.{what}"
         if key in keys:
             dtype = file.get_slice(key).get_dtype()
-            if dtype not in _DTYPES:
-                raise ValueError(f"{key} must be of {', '.join(_DTYPES)}, got {dtype}")
+            if dtype not in _DTYPES.values():
+                raise ValueError(f"{key} must be of {', '.join(_DTYPES.values())}, got {dtype}")
             arrays[what] = file.get_tensor(key)
             keys.remove(key)
         elif what in _REQUIRED:
             raise ValueError(f"{key} is missing")
+    if version > 1:
+        _check_digests(name, arrays, entry["sha256"])
     of_header = {field.name for field in fields(ParameterState)} & entry.keys()
     return ParameterState(
         **{key: entry[key] for key in of_header},
@@ -147,11 +217,21 @@ def _parse_state(file: Any, keys: set[str], name: str, entry: dict[str, Any]) ->
     )
 
 
-def _safetensors(module: str) -> Any:
+def _check_digests(name: str, arrays: Mapping[str, Array], digests: Any) -> None:
+    if not isinstance(digests, dict) or digests.keys() != arrays.keys():
+        raise ValueError(f"the header must say the sha256 of {listed(arrays)} of {name!r}")
+    for what, array in arrays.items():
+        if _digest(_as_stored(array).data) != digests[what]:
+            raise ValueError(
+                f"{what} of {name!r} must have the sha256 that the header says, and has another: "
+                "the file was damaged after it was written"
+            )
+
+
+def _safetensors() -> Any:
     try:
-        importlib.import_module("safetensors")
+        return importlib.import_module("safetensors")
     except ModuleNotFoundError as error:
         raise ImportError(
             'states are safetensors files, which need safetensors: pip install "innaprop[state]"'
         ) from error
-    return importlib.import_module(module)

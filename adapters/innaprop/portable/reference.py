@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from innaprop.portable.fitting import Target, check_unique, fitted, one_count, shared_numbers
+from innaprop.portable.fitting import (
+    Target,
+    check_unique,
+    fitted,
+    listed,
+    one_count,
+    shared_numbers,
+)
 from innaprop.portable.snapshot import ParameterState, Snapshot
 from innaprop_core import Hyperparameters, INNAprop
 
@@ -52,6 +59,7 @@ def _names(optimizer: INNAprop, parameters: Any) -> list[str]:
     n = len(optimizer.parameters)
     names = [str(i) for i in range(n)] if parameters is None else list(parameters)
     if len(names) != n or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"parameters must be {n} names, one for each parameter, got {names!r}")
+        got = listed(names) or "none"
+        raise ValueError(f"parameters must be {n} names, one for each parameter, got {got}")
     check_unique(names)
     return names

@@ -12,10 +12,11 @@ framework, each loaded when it is first asked for:
 ``INNAprop(params, **innaprop.FAST_TRAINING)``.
 
 ``save_state`` and ``load_state`` move a run from one framework to another; ``read_state`` shows
-what a file holds.
+what a file holds. ``__version__`` is the installed package's, "0+unknown" where none is installed.
 """
 
 import importlib
+from importlib import metadata
 from types import ModuleType
 
 from innaprop.portable import load_state, read_state, save_state
@@ -24,6 +25,7 @@ from innaprop_core import BEST_ACCURACY, FAST_TRAINING
 __all__ = [
     "BEST_ACCURACY",
     "FAST_TRAINING",
+    "__version__",
     "keras",
     "load_state",
     "optax",
@@ -34,7 +36,20 @@ __all__ = [
 ]
 
 
+try:
+    __version__ = metadata.version("innaprop")
+except metadata.PackageNotFoundError:  # A folder on the path, not an installation.
+    __version__ = "0+unknown"
+
+
 def __getattr__(name: str) -> ModuleType:
     if name in ("keras", "optax", "tensorflow", "torch"):
         return importlib.import_module(f"innaprop.{name}")
+    if name == "INNAprop":
+        # No AttributeError: of that, `from innaprop import INNAprop` keeps no word.
+        raise ImportError(
+            "INNAprop is one class for each framework: import it from innaprop.torch, "
+            "innaprop.keras or innaprop.tensorflow; for JAX there is innaprop.optax.innaprop",
+            name="innaprop",
+        )
     raise AttributeError(f"module 'innaprop' has no attribute {name!r}")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
-SHARED = {"forms", "portable"}
+SHARED = {"extras", "forms", "portable"}
 """What adapters share, and what imports no adapter."""
 FORMATS = {"portable": {"safetensors"}}
 """What shared modules read and write files with."""

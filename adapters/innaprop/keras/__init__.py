@@ -1,5 +1,8 @@
 """INNAprop as a ``keras.optimizers.Optimizer``, on every Keras backend."""
 
-from innaprop.keras.optimizer import INNAprop
+from innaprop.extras import Extra
+
+with Extra("keras"):
+    from innaprop.keras.optimizer import INNAprop
 
 __all__ = ["INNAprop"]

@@ -1,5 +1,8 @@
 """INNAprop as an optax ``GradientTransformation``."""
 
-from innaprop.optax.transformation import INNApropState, innaprop, master_weights, psi
+from innaprop.extras import Extra
+
+with Extra("optax", ("optax", "jax")):
+    from innaprop.optax.transformation import INNApropState, innaprop, master_weights, psi
 
 __all__ = ["INNApropState", "innaprop", "master_weights", "psi"]

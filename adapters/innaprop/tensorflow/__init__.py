@@ -1,5 +1,8 @@
 """INNAprop as a ``tf.Module``, for TensorFlow loops without Keras."""
 
-from innaprop.tensorflow.optimizer import INNAprop
+from innaprop.extras import Extra
+
+with Extra("tensorflow"):
+    from innaprop.tensorflow.optimizer import INNAprop
 
 __all__ = ["INNAprop"]

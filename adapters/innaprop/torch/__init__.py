@@ -1,5 +1,8 @@
 """INNAprop as a ``torch.optim.Optimizer``."""
 
-from innaprop.torch.optimizer import INNAprop
+from innaprop.extras import Extra
+
+with Extra("torch"):
+    from innaprop.torch.optimizer import INNAprop
 
 __all__ = ["INNAprop"]

@@ -40,7 +40,7 @@ WRONG = {
     "torch": 'innaprop.torch.INNAprop(params, lr="fast")',
     "keras": 'innaprop.keras.INNAprop(beta="fast")',
     "tensorflow": 'innaprop.tensorflow.INNAprop(sigma="fast")',
-    "optax": 'innaprop.optax.innaprop(1e-3, sigma="fast")',
+    "optax": 'innaprop.optax.innaprop(1e-3, residual="yes")',
     "core": "INNAprop([np.ones(2)], 1e-3)",
     "a preset": 'preset["gamma"]',
 }

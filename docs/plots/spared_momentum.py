@@ -21,6 +21,4 @@ axes.axhline(0.0, linewidth=0.6, color=axes.spines["left"].get_edgecolor())
 axes.set_xlabel("number of the update, at a step size of 1e-3 and weight decay 0.01")
 axes.set_ylabel("weight")
 axes.xaxis.set_major_formatter("{x:,.0f}")
-axes.legend(
-    title="(alpha, beta), decay_momentum", loc="center left", bbox_to_anchor=(1.0, 0.5)
-)
+axes.legend(title="(alpha, beta), decay_momentum", loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -26,6 +26,7 @@ THEIRS = {
     "sigma": 0.9,
     "eps": 1e-6,
     "weight_decay": 0.1,
+    "decay_momentum": False,
 }
 SHAPES = {"w": (2, 3), "b": (2,)}
 
@@ -84,7 +85,7 @@ class TestClasses:
         optimizer = innaprop.load_state(theirs, make(), hyperparameters=False)
         innaprop.save_state(theirs, optimizer)
         ours = {"gamma": 1e-3, "alpha": 0.1, "beta": 0.9, "sigma": 0.999, "eps": 1e-8}
-        assert of_file(theirs) == {**ours, "weight_decay": 0.01}
+        assert of_file(theirs) == {**ours, "weight_decay": 0.01, "decay_momentum": True}
 
     def test_schedules_of_alpha_and_beta_stay(self, make, theirs):
         optimizer = make(alpha=lambda k: 1.5, beta=lambda k: 2.5)
@@ -222,7 +223,7 @@ class TestOptax:
         _, state = optimizer.update(grads, state, params)
         assert float(state.hyperparams["learning_rate"]) == pytest.approx(0.45)
         innaprop.save_state(theirs, state, params)
-        assert of_file(theirs) == {**THEIRS, "gamma": 0.45}
+        assert of_file(theirs) == {**THEIRS, "gamma": 0.45, "decay_momentum": None}
 
     def test_injected_schedules_of_alpha_and_beta_are_not_in_the_file(self, path):
         state = optax.inject_hyperparams(innaprop.optax.innaprop)(

@@ -103,9 +103,12 @@ def update(
         places = [place for place, of in enumerate(which) if of == i]
         for j, together in _by_scalars(c, places):
             own = Coefficients(*(element(x, j) for x in c))
-            # Whoever interrupts finds counts and updates as near to each other as can be.
-            torch._foreach_add_([steps[place] for place in together], 1.0)
-            update_rows([single_rows[place] for place in together], own, scale)
+            update_rows(
+                [single_rows[place] for place in together],
+                own,
+                scale,
+                [steps[place] for place in together],
+            )
 
 
 def _by_scalars(c: Coefficients, places: list[int]) -> Iterator[tuple[int, list[int]]]:
@@ -123,15 +126,23 @@ def element(scalar: Any, j: int) -> Any:
     return scalar[j] if isinstance(scalar, Tensor) and scalar.dim() > 0 else scalar
 
 
-def update_rows(rows: list[Row], c: Coefficients, gradient_scale: Any = 1.0) -> None:
+def update_rows(
+    rows: list[Row],
+    c: Coefficients,
+    gradient_scale: Any = 1.0,
+    steps: list[Tensor] | None = None,
+) -> None:
     """Make one update of rows that share their scalars, in place.
 
     Args:
         rows: Rows of tensors that are ``alike``.
         c: The scalars of this update, numbers or 0-d tensors.
         gradient_scale: Factor of the gradients, a number or a 0-d tensor. Default 1.
+        steps: For each row its count of updates, which becomes one more as soon as the row is
+            updated: whoever interrupts finds the counts of all rows but those of one part right.
+            Default None: nothing is counted.
     """
-    for part in _parts(rows):
+    for part, ended in _parts(rows):
         thetas, ms = [wide(row) for row in part], [row.m for row in part]
         dtype = ms[0].dtype
         gs = [row.g if row.g.dtype == dtype else row.g.to(dtype) for row in part]
@@ -141,6 +152,8 @@ def update_rows(rows: list[Row], c: Coefficients, gradient_scale: Any = 1.0) -> 
         for row, theta in zip(part, thetas, strict=True):
             if theta is not row.theta:
                 store(row, theta)
+        if steps is not None and ended:
+            torch._foreach_add_([steps[place] for place in ended], 1.0)
 
 
 def _update(
@@ -166,26 +179,33 @@ def _update(
     _add_scaled_(ms, us, c.drive * root)
 
 
-def _parts(rows: list[Row]) -> Iterator[list[Row]]:
-    """Split lists of rows, and long rows, into parts that fit the cache."""
+def _parts(rows: list[Row]) -> Iterator[tuple[list[Row], list[int]]]:
+    """Split lists of rows, and long rows, into parts that fit the cache.
+
+    With each part come the places of the rows that end with it.
+    """
     most = _ELEMENTS_IN_CACHE.get(rows[0].theta.device.type, _ELEMENTS_IN_A_GPUS_CACHE)
     part: list[Row] = []
+    ended: list[int] = []
     size = 0
-    for row in rows:
+    for place, row in enumerate(rows):
         n = row.theta.numel()
         if n > most and all(t is None or t.is_contiguous() for t in row):
             pieces = [
                 [None] * -(-n // most) if t is None else torch.split(t.view(-1), most) for t in row
             ]
-            yield from ([Row(*piece)] for piece in zip(*pieces, strict=True))
+            *first, last = ([Row(*piece)] for piece in zip(*pieces, strict=True))
+            yield from ((piece, []) for piece in first)
+            yield last, [place]
             continue
         if part and size + n > most:
-            yield part
-            part, size = [], 0
+            yield part, ended
+            part, ended, size = [], [], 0
         part.append(row)
+        ended.append(place)
         size += n
     if part:
-        yield part
+        yield part, ended
 
 
 def _is_zero(scalar: Any) -> bool:

@@ -34,5 +34,4 @@ def update(
         c, scale = sets[i]
         own = Coefficients(*(foreach.element(x, taken[i]) for x in c))
         taken[i] += 1
-        step.add_(1.0)
-        foreach.update_rows([row], own, scale)
+        foreach.update_rows([row], own, scale, [step])

@@ -118,11 +118,6 @@ def update(
         skip: Tensor of one element; where it is not zero nothing changes, counts included. Default
             None.
     """
-    if steps is not None:
-        torch._foreach_add_(steps, 1.0)
-    if steps is not None and skip is not None:
-        skipped = skip.to(steps[0].device, steps[0].dtype).reshape(())
-        torch._foreach_sub_(steps, [skipped] * len(steps))
     kernel = load()
 
     def named(dtype: torch.dtype) -> Any:
@@ -158,6 +153,12 @@ def update(
                 num_warps=8,
                 enable_fp_fusion=True,  # Said, since Triton warns where it is not.
             )
+    # After the kernel, which is compiled at first: whoever interrupts that finds nothing counted.
+    if steps is not None:
+        torch._foreach_add_(steps, 1.0)
+    if steps is not None and skip is not None:
+        skipped = skip.to(steps[0].device, steps[0].dtype).reshape(())
+        torch._foreach_sub_(steps, [skipped] * len(steps))
     # The kernel writes behind autograd's back.
     torch.autograd.graph.increment_version(rows.theta)
 

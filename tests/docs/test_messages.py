@@ -41,12 +41,17 @@ def _no_gradient():
     innaprop.tensorflow.INNAprop().apply_gradients([(None, tf.Variable([1.0]))])
 
 
+def _step_as_long_as_beta():
+    p = torch.nn.Parameter(torch.ones(1))
+    innaprop.torch.INNAprop([p], lr=1.0).step()
+
+
 def _set_a_callable():
     innaprop.tensorflow.INNAprop(learning_rate=lambda k: 1e-3).learning_rate = 1e-4
 
 
 CASES = {
-    "lr must be smaller than beta, got ...": lambda: _torch_weight(lr=1.0),
+    "lr must be smaller than beta, got ...": _step_as_long_as_beta,
     "params must be float32, float64, bfloat16, float16, complex64 or ...": _integer,
     "variables must be float32, float64 or bfloat16, got w:0 of float16; ...": _float16,
     "INNAprop needs dense gradients, got one of layout torch.sparse_coo; ...": _sparse,

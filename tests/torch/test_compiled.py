@@ -96,3 +96,29 @@ def test_scaled_gradients_are_unscaled_and_infinite_ones_skipped():
         step()
     torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
     assert compiled.state[p]["step"] == eager.state[q]["step"] == 5
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+def test_updates_are_counted_beyond_what_float32_holds(capturable):
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = INNAprop([p], capturable=capturable)
+    p.grad = torch.ones(3)
+    step = torch.compile(optimizer.step, fullgraph=True, backend=Graphs())
+    step()
+    optimizer.state[p]["step"].fill_(2.0**24)
+    for _ in range(3):
+        step()
+    assert optimizer.state[p]["step"].item() == 2**24 + 3
+
+
+def test_a_parameter_listed_twice_is_updated_once():
+    p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = INNAprop([p, q, p])
+    step = torch.compile(optimizer.step, fullgraph=True, backend=Graphs())
+    for _ in range(3):
+        for x in (p, q):
+            x.grad = torch.ones(3)
+        step()
+    assert torch.equal(p, q)
+    assert optimizer.state[p]["step"] == 3

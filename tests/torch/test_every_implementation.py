@@ -152,6 +152,41 @@ def test_parameters_take_turns_in_having_gradients(another_run, implementation):
     assert second.error(q.numpy(force=True)) < 1e-12
 
 
+def test_a_parameter_listed_twice_is_updated_once(implementation):
+    """PyTorch warns of it, and its three AdamWs go three ways."""
+    p, q, r = (torch.nn.Parameter(torch.ones(3)) for _ in range(3))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = INNAprop([p, r, p], **implementation)
+    other = INNAprop([q], **implementation)
+    for size in (1.0, 2.0, -1.0):
+        for x in (p, q, r):
+            x.grad = torch.full((3,), size)
+        optimizer.step()
+        other.step()
+    assert torch.equal(p, q)
+    assert torch.equal(r, q)
+    assert optimizer.state[p]["step"] == 3
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.state[p]["step"] == 3
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, int])
+def test_updates_are_counted_beyond_what_float32_holds(implementation, kind):
+    """From a state dict of any age: counts were float32 once."""
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = INNAprop([p], **implementation)
+    p.grad = torch.ones(3)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    count = 2**24
+    step = count if kind is int else torch.tensor(float(count), dtype=kind)
+    saved["state"][0] = {**saved["state"][0], "step": step}
+    optimizer.load_state_dict(saved)
+    for _ in range(3):
+        optimizer.step()
+    assert optimizer.state[p]["step"].item() == count + 3
+
+
 def test_memory_given_anew_is_used(run, implementation):
     """A parameter's data, its layout, state and counts may be replaced between steps."""
     p = torch.nn.Parameter(torch.tensor(run.theta))

@@ -15,8 +15,7 @@ from innaprop.torch import INNAprop
         ({"lr": -1e-3}, ValueError, "lr must be a finite number >= 0, got -0.001"),
         ({"lr": float("nan")}, ValueError, "lr must be a finite number >= 0, got nan"),
         ({"lr": "fast"}, TypeError, "lr must be a finite number >= 0, got 'fast' of type str"),
-        ({"lr": 0.9}, ValueError, "lr must be smaller than beta, got lr=0.9 with beta=0.9"),
-        ({"lr": torch.tensor(2.0)}, ValueError, "lr must be smaller than beta, got lr=2.0"),
+        ({"lr": torch.tensor(-2.0)}, ValueError, "lr must be a finite number >= 0, got -2.0"),
         ({"lr": torch.ones(2)}, ValueError, "lr must be a float or a tensor of one element"),
         ({"alpha": -0.1}, ValueError, "alpha must be a finite number >= 0, got -0.1"),
         ({"beta": 0.0}, ValueError, "beta must be a finite number > 0, got 0.0"),
@@ -71,12 +70,6 @@ def assert_step_refused(optimizer, error, message):
             assert torch.equal(value, state[i][key])
 
 
-def test_a_learning_rate_that_has_grown_to_beta():
-    optimizer, *_ = two_steps_in()
-    optimizer.param_groups[1]["lr"] = 1.0
-    assert_step_refused(optimizer, ValueError, "lr must be smaller than beta, got lr=1.0")
-
-
 def test_an_option_that_has_become_nan():
     optimizer, *_ = two_steps_in()
     optimizer.param_groups[1]["alpha"] = float("nan")
@@ -99,19 +92,19 @@ def test_a_schedule_that_gives_what_is_out_of_range():
     assert_step_refused(optimizer, ValueError, "alpha must be a finite number >= 0, got -2.0")
 
 
-@pytest.mark.parametrize(
-    ("parameter", "message"),
-    [
-        (
-            torch.ones(2, dtype=torch.complex64),
-            "real parameters on cpu or cuda, got one of torch.c",
-        ),
-        (torch.ones(2, device="meta"), "got one of torch.float32 on meta; leave fused out"),
-    ],
-)
-def test_what_no_fused_kernel_takes(parameter, message):
-    with pytest.raises(RuntimeError, match=re.escape(message)):
-        INNAprop([torch.nn.Parameter(parameter)], fused=True)
+def test_what_no_fused_kernel_takes():
+    z = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(RuntimeError, match=r"real parameters on cpu or cuda, got one of torch\.c"):
+        INNAprop([z], fused=True)
+
+
+@pytest.mark.parametrize("lost", ["step", "momentum_buffer", "exp_avg_sq"])
+def test_half_a_state(lost):
+    """Zeros in its place would forget without a word what had been learnt."""
+    optimizer, _, q = two_steps_in()
+    del optimizer.state[q][lost]
+    message = "state of a parameter must have step, momentum_buffer and exp_avg_sq, or none of them"
+    assert_step_refused(optimizer, ValueError, message)
 
 
 def test_psi_of_a_stranger():

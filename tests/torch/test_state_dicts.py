@@ -208,7 +208,7 @@ def with_value(value, *path):
         (with_value(3.0, "state", 1, "momentum_buffer"), ValueError, "shape (2, 4), got float"),
         (with_value(-1.0, "param_groups", 1, "alpha"), ValueError, "alpha must be a finite"),
         (with_value("x", "param_groups", 1, "lr"), TypeError, "lr must be a finite number"),
-        (with_value(2.0, "param_groups", 1, "lr"), ValueError, "lr must be smaller than beta"),
+        (with_value(-2.0, "param_groups", 1, "lr"), ValueError, "lr must be a finite number >= 0"),
         (with_value([1], "state"), ValueError, "state must be a dict, got [1]"),
         (with_value(3, "state", 0), ValueError, "state of parameter 0 must be a dict, got 3"),
         (with_value(None, "param_groups"), ValueError, "must be a list of dicts with the entry"),
@@ -232,7 +232,7 @@ def with_value(value, *path):
     ],
     ids=[
         "none", "no state", "a group less", "a parameter more", "another optimizer", "no step",
-        "truncated", "another shape", "no tensor", "alpha", "lr no number", "lr too large",
+        "truncated", "another shape", "no tensor", "alpha", "lr no number", "lr negative",
         "state no dict", "state of one no dict", "no groups", "no params",
         "AdamW before its first step", "step no number", "step of two", "step negative",
         "step not whole", "step nan", "negative second moment", "complex",

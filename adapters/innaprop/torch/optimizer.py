@@ -12,13 +12,13 @@ from innaprop.forms import Row, traced
 from innaprop.forms.foreach import NARROW, join
 from innaprop.torch.options import (
     FLAGS,
-    SCHEDULABLE,
     check_options,
+    check_step_size,
     has_schedules,
     numbers_at,
     plain_numbers,
 )
-from innaprop.torch.plain import gradient_of, local, plain
+from innaprop.torch.plain import gradient_of, is_fake, local, plain
 from innaprop.torch.plan import (
     Call,
     Gathered,
@@ -29,7 +29,7 @@ from innaprop.torch.plan import (
     make_plan,
     options_of,
 )
-from innaprop.torch.state import count_dtype, read_state_dict
+from innaprop.torch.state import MANTISSA, as_saved, count_dtype, read_state_dict, residual_of
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -43,6 +43,7 @@ _DTYPES = (
 )
 _layout: Callable[[Any], torch.layout] = attrgetter("layout")
 _WIDE_STATE = ("momentum_buffer", "exp_avg_sq", "psi")
+_FUSED_ON = ("cpu", "cuda")
 
 
 class INNAprop(torch.optim.Optimizer):
@@ -51,9 +52,10 @@ class INNAprop(torch.optim.Optimizer):
     Args:
         params: Parameters, named parameters or parameter groups, as every optimizer of
             ``torch.optim`` takes them; float32, float64, bfloat16, float16 or complex (taken
-            as two reals), dense, of any shape. All options can be set per group.
-        lr: Learning rate, the paper's gamma, in [0, beta); a float or a tensor of one element.
-            Default 1e-3.
+            as two reals), dense, of any shape. All options can be set per group. A parameter
+            listed twice, of which PyTorch warns, is updated once.
+        lr: Learning rate, the paper's gamma, >= 0, and smaller than beta at every step; a float
+            or a tensor of one element. Default 1e-3.
         alpha: Viscous damping, >= 0; a number, or a callable that takes the number of updates
             made before (0 at the first; a 0-d tensor with capturable and in torch.compile) and
             returns one. Default 0.1.
@@ -79,13 +81,14 @@ class INNAprop(torch.optim.Optimizer):
 
     Raises:
         TypeError: An option is of the wrong type, or a parameter of another dtype.
-        ValueError: An option is outside its range, lr >= beta, or two options exclude each
-            other.
-        RuntimeError: fused is True and a parameter is not on the CPU or a CUDA device, or not real.
+        ValueError: An option is outside its range, or two options exclude each other.
+        RuntimeError: fused is True and a parameter is not real, or on a device that is not the
+            CPU, CUDA or meta (from which it has to be moved before the first step).
 
     State per parameter: ``step`` (updates made, a float64 scalar), ``momentum_buffer`` and
     ``exp_avg_sq`` (like the parameter, in float32 for 16-bit ones), all starting at zero; for
-    16-bit parameters ``residual`` (int16).
+    16-bit parameters ``residual`` (int16), and ``residual_mantissa``, an integer: 7 where the
+    residual is for bfloat16, 10 where it is for float16. What else is put there is kept.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
 
@@ -150,9 +153,9 @@ class INNAprop(torch.optim.Optimizer):
         Raises:
             TypeError: It is no dict with ``params``, an option is of the wrong type, or a
                 parameter of another dtype. Nothing has been added then.
-            ValueError: An option is outside its range, or lr >= beta. Likewise.
-            RuntimeError: fused is True and a parameter is not on the CPU or a CUDA device, or
-                not real. Likewise.
+            ValueError: An option is outside its range. Likewise.
+            RuntimeError: fused is True and a parameter is not real, or on a device that is not
+                the CPU, CUDA or meta. Likewise.
         """
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(
@@ -177,7 +180,7 @@ class INNAprop(torch.optim.Optimizer):
                     f"complex128, got a parameter of {tensor.dtype}"
                 )
             if options["fused"] and (
-                tensor.device.type not in ("cpu", "cuda") or tensor.is_complex()
+                tensor.device.type not in (*_FUSED_ON, "meta") or tensor.is_complex()
             ):
                 raise RuntimeError(
                     "fused=True needs real parameters on cpu or cuda, got one of "
@@ -202,17 +205,21 @@ class INNAprop(torch.optim.Optimizer):
             What the closure returned, or None.
 
         Raises:
-            TypeError, ValueError: An option of a group has become what the constructor would
-                refuse. Nothing has changed then.
-            RuntimeError: A gradient is sparse. Nothing has changed then.
+            TypeError: An option of a group has become one of the wrong type. Nothing has changed
+                then.
+            ValueError: An option is outside its range, lr >= beta, or the state of a parameter
+                does not fit it. Likewise.
+            RuntimeError: A gradient is sparse, or fused is True and a parameter is not on the
+                CPU or a CUDA device. Likewise.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.compiler.is_compiling():
-            for group in self.param_groups:
-                self._step_traced(group)
+        active = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        if torch.compiler.is_compiling() or any(is_fake(ps[0]) for ps in active if ps):
+            for group, params in zip(self.param_groups, active, strict=True):
+                self._step_traced(group, params)
             return loss
 
         self._health_check()
@@ -220,7 +227,6 @@ class INNAprop(torch.optim.Optimizer):
         capturable = all(group["capturable"] for group in self.param_groups)
         if skip is not None and not capturable and skip.item():
             return loss
-        active = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
         for group, params in zip(self.param_groups, active, strict=True):
             self._check(group, params)
         gathered, plan = self._gather(active)
@@ -282,6 +288,7 @@ class INNAprop(torch.optim.Optimizer):
     def _check(self, group: dict[str, Any], active: list[Tensor]) -> None:
         """Refuse what can be refused, before anything is changed."""
         check_options(group)
+        check_step_size(group["lr"], group["beta"])
         for layout in {*map(_layout, (p.grad for p in active))} - {torch.strided}:
             raise RuntimeError(
                 f"INNAprop needs dense gradients, got one of layout {layout}; build the "
@@ -289,7 +296,7 @@ class INNAprop(torch.optim.Optimizer):
             )
         if has_schedules(group) and not group["capturable"]:
             for updates in {self._updates(p) for p in active}:
-                numbers_at(group, updates)
+                check_step_size(group["lr"], numbers_at(group, updates)["beta"])
 
     def _gather(self, active: list[list[Tensor]]) -> tuple[Gathered, Plan]:
         """Return all rows, and the plan of their update: the last one, where it holds."""
@@ -307,8 +314,8 @@ class INNAprop(torch.optim.Optimizer):
         ]
         if facts is not None:
             changed = [pair for pair, fact in zip(changed, facts, strict=True) if fact not in known]
-        for _, p in changed:
-            self._check_shapes(p)
+        for group, p in changed:
+            self._check_parameter(p, group)
         for group, p in changed:
             self._complete_state(p, group)
         gathered = gather(self.param_groups, active, self.state)
@@ -316,9 +323,22 @@ class INNAprop(torch.optim.Optimizer):
         self._plan = make_plan(gathered, self.param_groups)
         return gathered, self._plan
 
-    def _check_shapes(self, p: Tensor) -> None:
-        """Refuse a parameter that was given other data than its gradient and state are of."""
-        others = {"gradient": p.grad, **self.state.get(p, {})}
+    def _check_parameter(self, p: Tensor, group: dict[str, Any]) -> None:
+        """Refuse a parameter that its group, its gradient or its state does not fit."""
+        if group["fused"] and p.device.type not in _FUSED_ON:
+            raise RuntimeError(
+                f"fused=True needs parameters on cpu or cuda at the step, got one on {p.device}; "
+                "move it there, or leave fused out"
+            )
+        state = self.state.get(p, {})
+        momentum = "psi" if "psi" in state else "momentum_buffer"
+        missing = {"step", momentum, "exp_avg_sq"} - state.keys()
+        if 0 < len(missing) < 3:
+            raise ValueError(
+                f"the state of a parameter must have step, {momentum} and exp_avg_sq, or none of "
+                f"them, got only {', '.join(map(str, state))}"
+            )
+        others = {"gradient": p.grad, **state}
         for name in ("gradient", *_WIDE_STATE, "residual"):
             other = others.get(name)
             if other is not None and other.shape != p.shape:
@@ -327,13 +347,11 @@ class INNAprop(torch.optim.Optimizer):
                     f"of shape {tuple(other.shape)}; make a new optimizer"
                 )
 
-    def _step_traced(self, group: dict[str, Any]) -> None:
+    def _step_traced(self, group: dict[str, Any], active: list[Tensor]) -> None:
         """Make one update as ``torch.compile`` can trace it: no number is read off a tensor."""
         skip = getattr(self, "found_inf", None)
         scale = self._gradient_scale(group, reads=False)
-        for p in group["params"]:
-            if p.grad is None:
-                continue
+        for p in dict.fromkeys(active):
             self._complete_state(p, group)
             state = self.state[p]
             state["step"] += 1
@@ -349,7 +367,7 @@ class INNAprop(torch.optim.Optimizer):
         state = self.state[p]
         dtype = torch.float32 if p.dtype in NARROW else p.dtype
         device = p.device if group["capturable"] else torch.device("cpu")
-        if not state:
+        if "step" not in state:
             state["step"] = torch.zeros((), dtype=count_dtype(device), device=device)
             for name in ("momentum_buffer", "exp_avg_sq"):
                 state[name] = torch.zeros_like(p, dtype=dtype)
@@ -360,19 +378,27 @@ class INNAprop(torch.optim.Optimizer):
             if value is not None and (value.dtype != dtype or value.device != p.device):
                 state[name] = value.to(p.device, dtype)
         if p.dtype not in NARROW or not group["residual"]:
-            state.pop("residual", None)
-        elif "residual" not in state:
-            state["residual"] = torch.zeros_like(p, dtype=torch.int16)
+            for name in ("residual", "residual_mantissa"):
+                state.pop(name, None)
+        else:
+            residual = residual_of(p, state)
+            if residual is None:
+                state["residual"] = torch.zeros_like(p, dtype=torch.int16)
+            elif residual.dtype != torch.int16 or residual.device != p.device:
+                state["residual"] = residual.to(p.device, torch.int16)
+            state["residual_mantissa"] = MANTISSA[p.dtype]
         if "psi" in state:
             # The authors' state: only now is the parameter sure to be the one it belongs to.
             numbers = numbers_at(group, max(self._updates(p) - 1, 0))
             state["momentum_buffer"] = momentum.momentum_from_psi(
-                _wide(p, state), state.pop("psi"), **numbers
+                _wide(p, state), state["psi"], **numbers
             )
+            # Last, so that whoever interrupts finds one of them.
+            del state["psi"]
 
     def _updates(self, p: Tensor) -> int:
-        state = self.state.get(p)
-        return int(state["step"].item()) if state else 0
+        state = self.state.get(p, {})
+        return int(state["step"].item()) if "step" in state else 0
 
     def _coefficients_at(self, group: dict[str, Any], k: Any) -> Coefficients:
         lr = group["lr"]
@@ -380,10 +406,17 @@ class INNAprop(torch.optim.Optimizer):
             lr = float(lr)
         else:
             lr = lr.reshape(()) if isinstance(k, Tensor) else lr.item()
+        numbers = numbers_at(group, k - 1 if isinstance(k, Tensor) else int(k) - 1)
+        if (
+            has_schedules(group)
+            and not torch.compiler.is_compiling()
+            and not isinstance(lr, Tensor)
+        ):
+            check_step_size(lr, numbers["beta"])
         return momentum.coefficients(
             k,
             gamma=lr,
-            **numbers_at(group, k - 1 if isinstance(k, Tensor) else int(k) - 1),
+            **numbers,
             sigma=float(group["sigma"]),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
@@ -445,15 +478,12 @@ class INNAprop(torch.optim.Optimizer):
         A residual that is sharded over processes is int32 in it: neither gloo nor NCCL can
         send int16, as gathering the whole state takes.
         """
-        state_dict = super().state_dict()
-        for i, state in state_dict["state"].items():
-            if "residual" in state and type(state["residual"]) is not Tensor:
-                state_dict["state"][i] = {**state, "residual": state["residual"].int()}
-        for group in state_dict["param_groups"]:
-            for key in SCHEDULABLE:
-                if callable(group[key]):
-                    group[key] = None
-        return state_dict
+        # First of all hooks: those of users may make of the dict what they like.
+        first = self.register_state_dict_post_hook(as_saved, prepend=True)
+        try:
+            return super().state_dict()
+        finally:
+            first.remove()
 
     @torch.no_grad()
     def master_weights(self, parameter: Tensor) -> Tensor:
@@ -493,7 +523,7 @@ class INNAprop(torch.optim.Optimizer):
             return state["psi"].clone()  # type: ignore[no-any-return]
         theta = _wide(parameter, state)
         m = state.get("momentum_buffer")
-        updates = int(state["step"].item()) if state else 0
+        updates = self._updates(parameter)
         psi: Tensor = momentum.psi_from_momentum(
             theta,
             torch.zeros_like(theta) if m is None else m,
@@ -513,9 +543,10 @@ class INNAprop(torch.optim.Optimizer):
 
 def _wide(p: Tensor, state: dict[str, Any]) -> Tensor:
     """Return the parameter in the dtype of its state."""
-    if "residual" in state:
+    residual = residual_of(p, state)
+    if residual is not None:
         # On local parts: shifts of a DTensor's bits go wrong.
         wide = torch.empty_like(p, dtype=torch.float32)
-        local(wide).copy_(join(local(p), local(state["residual"])))
+        local(wide).copy_(join(local(p), local(residual)))
         return wide
     return p.float() if p.dtype in NARROW else p

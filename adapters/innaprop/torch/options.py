@@ -27,19 +27,17 @@ FLAGS: Mapping[str, bool | None] = {
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse options that are not those of an INNAprop parameter group.
 
+    Whether lr is smaller than beta ``check_step_size`` says: until the step a scheduler may set it.
+
     Raises:
         TypeError: An option is of the wrong type.
-        ValueError: An option is outside its range, lr >= beta, or two options exclude
-            each other.
+        ValueError: An option is outside its range, or two options exclude each other.
     """
     lr = options["lr"]
-    if isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise ValueError(f"lr must be a float or a tensor of one element, got {lr!r}")
-        # Reading a number off another device would stop the host.
-        lr = lr.item() if lr.device.type == "cpu" else 0.0
-    values = {"gamma": lr}
-    values |= {key: options[key] for key in SCALARS if not _is_schedule(key, options[key])}
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"lr must be a float or a tensor of one element, got {lr!r}")
+    check_hyperparameters({"gamma": _readable(lr)}, NAMES)
+    values = {key: options[key] for key in SCALARS if not _is_schedule(key, options[key])}
     check_hyperparameters(values, NAMES)
     for key, default in FLAGS.items():
         allowed = "True, False or None" if default is None else "True or False"
@@ -48,6 +46,27 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise TypeError(f"{key} must be {allowed}, got {value!r}")
     if options["fused"] and options["foreach"]:
         raise ValueError("fused and foreach cannot both be True")
+
+
+def check_step_size(lr: Any, beta: Any) -> None:
+    """Refuse to make an update whose lr is not smaller than beta.
+
+    Args:
+        lr: A number, or a tensor of one element.
+        beta: A number; anything else passes.
+
+    Raises:
+        ValueError: lr >= beta.
+    """
+    if isinstance(beta, Real):
+        check_hyperparameters({"gamma": _readable(lr), "beta": beta}, NAMES)
+
+
+def _readable(lr: Any) -> Any:
+    """Return lr as a number; 0 where reading it off its device would stop the host."""
+    if not isinstance(lr, Tensor):
+        return lr
+    return lr.item() if lr.device.type == "cpu" else 0.0
 
 
 def kernel_is_asked_for(options: Mapping[str, Any]) -> bool:
@@ -88,9 +107,6 @@ def numbers_at(options: Mapping[str, Any], updates: Any) -> dict[str, Any]:
     }
     if has_schedules(options) and not torch.compiler.is_compiling():
         concrete = {key: v for key, v in values.items() if not isinstance(v, Tensor)}
-        lr = options["lr"]
-        if not isinstance(lr, Tensor):
-            concrete["gamma"] = lr
         check_hyperparameters(concrete, NAMES)
     return values
 

@@ -26,6 +26,11 @@ def plain(tensor: Any) -> Any:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
+def is_fake(tensor: Any) -> bool:
+    """Return whether a tensor is one of ``FakeTensorMode``, which has no data to read."""
+    return hasattr(local(tensor), "fake_mode")
+
+
 def gradient_of(parameter: Tensor) -> Any:
     """Return a parameter's gradient as ``plain`` does, placed as the parameter is."""
     gradient: Any = parameter.grad

@@ -133,9 +133,13 @@ def facts_of(gathered: Gathered) -> list[Any]:
 
 
 def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
-    """Sort rows, whose state exists, into calls."""
+    """Sort rows, whose state exists, into calls.
+
+    A parameter that is listed twice is updated once.
+    """
     sorted_: dict[Any, list[int]] = {}
-    for form, places in _forms(gathered, groups):
+    once = {id(p): place for place, p in reversed([*enumerate(gathered.params)])}
+    for form, places in _forms(gathered, groups, sorted(once.values())):
         rows = gathered.picked(places).single_rows()
         for place, row in zip(places, rows, strict=True):
             capturable = groups[gathered.groups[place]]["capturable"]
@@ -149,11 +153,14 @@ def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
     return Plan(options_of(groups), facts_of(gathered), calls)
 
 
-def _forms(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, list[int]]]:
+def _forms(
+    gathered: Gathered, groups: Sequence[dict[str, Any]], wanted: Sequence[int]
+) -> Iterator[tuple[Any, list[int]]]:
     """Yield forms and the places of their rows: the fastest that work, where groups leave it."""
     wishes: dict[Any, list[int]] = {}
-    for i, (group, theta) in enumerate(zip(gathered.groups, gathered.rows.theta, strict=True)):
-        wishes.setdefault((group, theta.device), []).append(i)
+    for place in wanted:
+        device = gathered.rows.theta[place].device
+        wishes.setdefault((gathered.groups[place], device), []).append(place)
     for (i, device), places in wishes.items():
         group, kernel = groups[i], kernel_of(device)
         if not kernel_is_asked_for(group):

@@ -18,6 +18,7 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import NAMES, numbers_at
+from innaprop.torch.state import residual_of
 from innaprop_core import momentum
 
 _OPTIONS = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}
@@ -101,14 +102,14 @@ def _rows(optimizer: INNAprop, parameters: Any) -> Iterator[_Row]:
 
 def _state(optimizer: INNAprop, p: Tensor, group: dict[str, Any]) -> ParameterState:
     state: dict[str, Any] = optimizer.state.get(p, {})
-    step = int(state["step"].item()) if state else 0
+    step = int(state["step"].item()) if "step" in state else 0
     theta = optimizer.master_weights(p)
     psi = optimizer.psi(p)
     if "psi" in state:  # The authors' state, before its first use here.
         m = momentum.momentum_from_psi(theta, psi, **numbers_at(group, max(step - 1, 0)))
     else:
         m = state.get("momentum_buffer", torch.zeros_like(theta))
-    residual = state.get("residual") if p.dtype in NARROW else None
+    residual = residual_of(p, state)
     return ParameterState(
         dtype=_dtype(p),
         step=step,

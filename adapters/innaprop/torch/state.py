@@ -10,6 +10,9 @@ from torch import Tensor
 
 from innaprop.torch.options import SCHEDULABLE, check_options
 
+MANTISSA = {torch.bfloat16: 7, torch.float16: 10}
+"""Bits of the mantissa, by which a state dict says what dtype a residual is for."""
+_OWN = ("momentum_buffer", "exp_avg_sq", "psi", "residual")
 _TENSORS = ("momentum_buffer", "exp_avg_sq")
 _AUTHORS = ("exp_avg_sq", "psi")
 _DISTINCTIVE = {"alpha", "beta", "sigma"}
@@ -69,6 +72,13 @@ def read_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
 def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise ValueError(f"the state of parameter {i} must be a dict, got {saved!r}")
+    added = {
+        name: _as_base_class(value, p)
+        for name, value in saved.items()
+        if name not in ("step", *_OWN, "residual_mantissa")
+    }
+    if len(added) == len(saved):
+        return added
     names = _AUTHORS if "psi" in saved else _TENSORS
     missing = [name for name in ("step", *names) if name not in saved]
     if missing:
@@ -78,12 +88,13 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
             "is this the state dict of another optimizer?"
         )
     device = p.device if group["capturable"] else torch.device("cpu")
-    state = {
+    state: dict[str, Any] = {
         "step": torch.tensor(_count(saved["step"], i), dtype=count_dtype(device), device=device)
     }
-    for name, value in saved.items():
-        if name == "step":
+    for name in _OWN:
+        if name not in saved:
             continue
+        value = saved[name]
         if not isinstance(value, Tensor) or value.shape != p.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
@@ -96,7 +107,50 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
             raise ValueError(f"exp_avg_sq of parameter {i} must not be negative, got one that is")
         # Laid out like the parameter, which is what kernels need.
         state[name] = torch.empty_like(p, dtype=dtype).copy_(value.detach())
-    return state
+    if "residual" in saved:
+        # Dicts that do not say it yet are of a model like this one.
+        mantissa = saved.get("residual_mantissa", MANTISSA.get(p.dtype))
+        if mantissa not in (None, *MANTISSA.values()):
+            raise ValueError(
+                f"residual_mantissa of parameter {i} must be 7 (bfloat16) or 10 (float16), got "
+                f"{mantissa!r}"
+            )
+        if mantissa is not None:
+            state["residual_mantissa"] = int(mantissa)
+    return {**state, **added}
+
+
+def residual_of(p: Tensor, state: dict[str, Any]) -> Any:
+    """Return a parameter's residual; None if there is none, or one that is for another dtype."""
+    if p.dtype not in MANTISSA or state.get("residual_mantissa") not in (None, MANTISSA[p.dtype]):
+        return None
+    return state.get("residual")
+
+
+def as_saved(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    """Make of the base class's state dict one that can be saved and sent, in place."""
+    for i, state in state_dict["state"].items():
+        if (
+            isinstance(state, dict)
+            and "residual" in state
+            and type(state["residual"]) is not Tensor
+        ):
+            state_dict["state"][i] = {**state, "residual": state["residual"].int()}
+    for group in state_dict["param_groups"]:
+        for key in SCHEDULABLE:
+            if callable(group.get(key)):
+                group[key] = None
+
+
+def _as_base_class(value: Any, p: Tensor) -> Any:
+    """Return what ``Optimizer.load_state_dict`` makes of an entry that is not ours, copied."""
+    if isinstance(value, Tensor):
+        return value.detach().to(p.device, p.dtype if p.is_floating_point() else None, copy=True)
+    if type(value) is dict:
+        return {key: _as_base_class(inner, p) for key, inner in value.items()}
+    if type(value) in (list, tuple, set):
+        return type(value)(_as_base_class(inner, p) for inner in value)
+    return deepcopy(value)
 
 
 def _count(step: Any, i: Any) -> float:

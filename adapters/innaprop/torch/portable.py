@@ -17,7 +17,7 @@ from innaprop.portable.snapshot import (
     as_number,
 )
 from innaprop.torch.optimizer import INNAprop
-from innaprop.torch.options import NAMES, numbers_at
+from innaprop.torch.options import NAMES, check_step_size, numbers_at
 from innaprop.torch.state import residual_of
 from innaprop_core import momentum
 
@@ -64,6 +64,10 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
                     saved[_OPTIONS[key]] = torch.full_like(own, number)
                 elif not callable(own):
                     saved[_OPTIONS[key]] = number
+        # A file's learning rate may not go with a beta that stays ours; no scheduler would mend it.
+        both = {**group, **saved}
+        if sets:
+            check_step_size(both["lr"], both["beta"])
         groups.append(saved)
     optimizer.load_state_dict(
         {

@@ -29,7 +29,10 @@ class OptaxPlayer(Player):
         self._parameters = self._arrays(values)
         init, self._step = _compiled(self._wide)
         self._state = init(self._parameters)
-        for name, value in asdict(hyperparameters).items():
+        numbers = asdict(hyperparameters)
+        # Not a number that can be injected; the runs that are handed on have the default.
+        del numbers["decay_momentum"]
+        for name, value in numbers.items():
             key = "learning_rate" if name == "gamma" else name
             self._state.hyperparams[key] = jnp.asarray(value, self._wide)
 

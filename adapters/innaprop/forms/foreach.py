@@ -54,8 +54,6 @@ def split(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def wide(row: Row) -> Tensor:
     """Return the parameter in the dtype of its state: itself, if that is its own."""
     theta: Tensor = row.theta
-    if theta.is_neg():
-        return theta.resolve_neg().to(row.m.dtype)  # Lists cannot write into such views.
     return theta.to(row.m.dtype) if row.residual is None else join(theta, row.residual)
 
 
@@ -144,6 +142,8 @@ def update_rows(
     """
     for part, ended in _parts(rows):
         thetas, ms = [wide(row) for row in part], [row.m for row in part]
+        # Operations on lists cannot write into views that only say that they are negative.
+        thetas = [theta.resolve_neg() if theta.is_neg() else theta for theta in thetas]
         dtype = ms[0].dtype
         gs = [row.g if row.g.dtype == dtype else row.g.to(dtype) for row in part]
         if isinstance(gradient_scale, Tensor) or gradient_scale != 1:

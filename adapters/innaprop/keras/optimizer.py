@@ -365,7 +365,7 @@ class INNAprop(keras.optimizers.Optimizer):
             variable: One of the variables that the optimizer was built with.
 
         Returns:
-            A tensor of the variable's shape: of a bfloat16 variable the float32 that it and its
+            A tensor of the variable's shape; of a bfloat16 variable the float32 that it and its
             residual are together, of others the value, in its dtype.
 
         Raises:

@@ -312,7 +312,7 @@ class INNAprop(tf.Module):
             parameter: A ``tf.Variable``.
 
         Returns:
-            A tensor of the variable's shape: of a bfloat16 variable the float32 that it and its
+            A tensor of the variable's shape; of a bfloat16 variable the float32 that it and its
             residual are together, of others the value, in its dtype.
 
         Raises:

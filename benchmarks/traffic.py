@@ -56,5 +56,5 @@ def held(optimizer: torch.optim.Optimizer) -> int:
         _bytes(value)
         for state in optimizer.state.values()
         for value in state.values()
-        if value.dim() > 0
+        if isinstance(value, Tensor) and value.dim() > 0
     )

@@ -43,6 +43,19 @@ def check(values: Mapping[str, Any]) -> None:
     check_hyperparameters(known, NAMES)
 
 
+def unwrapped(value: Any) -> Any:
+    """Return what was given for a hyperparameter, a constant tensor as the number that it is.
+
+    So it can be set and loaded as a number can. A tensor that exists only in the graph of a
+    function that is being traced stays one.
+    """
+    constant = tf.is_tensor(value) and not isinstance(value, tf.Variable)
+    if constant and value.dtype.is_floating and value.shape.rank == 0 and hasattr(value, "numpy"):
+        # AutoGraph would make a tensor of float(value).
+        return value.numpy().item()
+    return value
+
+
 def kept(name: str, value: Any) -> Any:
     """Return a hyperparameter as it is kept: a number becomes a variable, others stay.
 
@@ -105,7 +118,13 @@ class Bounds:
             ValueError: It is such, or a tensor without a value yet, of which nobody can tell.
         """
         numbers: dict[str, Any] = {name: self._number(optimizer, name) for name in _DAMPINGS}
-        numbers |= {name: _number_now(value) for name, value in new.items()}
+        # A variable may have another value by the time a function that is being traced runs.
+        numbers |= {
+            name: _number_now(value)
+            if tf.executing_eagerly() or not isinstance(value, tf.Variable)
+            else None
+            for name, value in new.items()
+        }
         if not looking_back.is_valid(**numbers, weight_decay=self._weight_decay):
             given = " and ".join(f"{name}={value!r}" for name, value in new.items())
             raise ValueError(
@@ -132,6 +151,25 @@ def _number_now(value: Any) -> float | None:
     return value.numpy().item() if hasattr(value, "numpy") else None
 
 
+def check_settable(name: str, kept: Any, value: Any) -> None:
+    """Refuse to set a learning rate, alpha or beta that is not kept in a variable.
+
+    Args:
+        name: TensorFlow's name of it.
+        kept: What the optimizer keeps for it.
+        value: What it was to be set to.
+
+    Raises:
+        TypeError: It was given as a callable, or as a tensor in a function being traced.
+    """
+    if not isinstance(kept, tf.Variable):
+        how = "a tensor without a value yet" if tf.is_tensor(kept) else "a callable"
+        raise TypeError(
+            f"{name} was given as {how} and cannot be set, got {value!r}; "
+            "give a float or a tf.Variable to be able to"
+        )
+
+
 def settable(name: str, doc: str) -> Any:
     """Return a property that reads a hyperparameter of an optimizer and sets it where it can."""
     attribute = f"_{name}"
@@ -142,11 +180,7 @@ def settable(name: str, doc: str) -> Any:
 
     def set_(optimizer: Any, value: float) -> None:
         variable = getattr(optimizer, attribute)
-        if not isinstance(variable, tf.Variable):
-            raise TypeError(
-                f"{name} was given as a callable and cannot be set, got {value!r}; "
-                "give a float or a tf.Variable to be able to"
-            )
+        check_settable(name, variable, value)
         if name != "alpha":
             other = "beta" if name == "learning_rate" else "learning_rate"
             check({name: value, other: getattr(optimizer, f"_{other}")})
@@ -154,7 +188,8 @@ def settable(name: str, doc: str) -> Any:
             check({name: value})
         if name != "learning_rate":
             optimizer._bounds.check(optimizer, {name: value})
-        variable.assign(value if tf.is_tensor(value) else float(value))
+        # A tensor's dtype need not be the variable's, which is float64 where it is not the user's.
+        variable.assign(tf.cast(value, variable.dtype) if tf.is_tensor(value) else float(value))
 
     get.__doc__ = doc
     return property(get, set_, doc=doc)

@@ -29,11 +29,11 @@ class INNAprop(tf.Module):
     together are the float32 trajectory.
 
     Args:
-        learning_rate: The paper's gamma, in [0, beta); a float (kept in a ``tf.Variable``,
-            settable later), a floating scalar ``tf.Variable`` (of ``trainable=False``, or it
-            counts among this module's trainable variables), or a callable, a schedule object
-            for example, that takes ``iterations`` and returns a number or a floating scalar
-            tensor. Default 1e-3.
+        learning_rate: The paper's gamma, in [0, beta); a float or a constant tensor (kept in a
+            ``tf.Variable``, settable later), a floating scalar ``tf.Variable`` (of
+            ``trainable=False``, or it counts among this module's trainable variables), or a
+            callable, a schedule object for example, that takes ``iterations`` and returns a
+            number or a floating scalar tensor. Default 1e-3.
         alpha: Viscous damping, >= 0; likewise. Default 0.1.
         beta: Newtonian damping, > 0; likewise. Default 0.9.
         sigma: Memory of the second moment, in [0, 1). Default 0.999.
@@ -92,6 +92,7 @@ class INNAprop(tf.Module):
             "decay_momentum": decay_momentum,
         }
         values = {"learning_rate": learning_rate, "alpha": alpha, "beta": beta}
+        values = {key: hyperparameters.unwrapped(value) for key, value in values.items()}
         hyperparameters.check(fixed | values)
         if not isinstance(residual, bool):
             raise TypeError(f"residual must be True or False, got {residual!r}")
@@ -142,11 +143,12 @@ class INNAprop(tf.Module):
         "learning_rate",
         """The learning rate of the next update: a ``tf.Variable`` or what the callable gives.
 
-        Setting it assigns to the variable, which compiled functions see too.
+        Setting it assigns to the variable, which compiled functions see too: a number, or the
+        value of a floating scalar tensor or ``tf.Variable`` of any precision.
 
         Raises:
-            TypeError: On setting, the value is not a number, or the optimizer was made with
-                a callable.
+            TypeError: On setting, the value is neither a number nor floating, or the optimizer
+                was made with a callable, or in a traced function with a tensor of it.
             ValueError: On setting, the value is not in [0, beta).
         """,
     )

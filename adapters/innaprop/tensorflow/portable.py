@@ -74,6 +74,9 @@ def _numbers(optimizer: INNAprop, states: dict[str, ParameterState]) -> dict[str
         for key, number in shared_numbers(states.items()).items()
         if not callable(_kept(optimizer, key))
     }
+    for key in numbers:
+        if key in _IN_VARIABLES:
+            options.check_settable(_OWN[key], _kept(optimizer, key), numbers[key])
     own = {key: _kept(optimizer, key) for key in HYPERPARAMETERS} | numbers
     options.check({"learning_rate" if key == "gamma" else key: own[key] for key in own})
     dampings = {key: number for key, number in numbers.items() if key in ("alpha", "beta")}

@@ -1,5 +1,7 @@
 """Weight decay that takes a whole weight in a step, and what XLA's form asks of alpha and beta."""
 
+import copy
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -119,7 +121,8 @@ def test_a_damping_that_a_compiled_function_does_not_allow_is_refused():
     with pytest.raises(ValueError, match=r"got alpha=0.1 with weight_decay=0.9; an optimizer"):
         optimizer.alpha = 0.1
     assert (float(optimizer.alpha), float(optimizer.beta)) == (1.9, 0.5)
-    optimizer.weight_decay = 9.0  # The function keeps to the one it was traced with.
+    copied = copy.deepcopy(optimizer)  # No function relies on the copy.
+    copied.beta, copied.weight_decay = 1.5, 9.0
     optimizer.alpha = 2.0
     other = INNAprop(0.05, 2.0, 0.5, weight_decay=9.0)
 

@@ -1,7 +1,9 @@
 """What is set or loaded after an optimizer was made: taken up in full, or refused whole."""
 
+import copy
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -100,3 +102,77 @@ def test_a_tensor_of_a_function_can_be_neither_set_nor_loaded(tmp_path):
     with pytest.raises(TypeError, match=message):
         innaprop.load_state(path, optimizer)
     assert not optimizer.momentums[0].numpy().any()
+
+
+CONSTANTS = {"sigma": 0.5, "epsilon": 0.1, "weight_decay": 0.3, "decay_momentum": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("sigma", 1.0, ValueError, "sigma must be a number in [0, 1), got 1.0"),
+        ("sigma", "x", TypeError, "sigma must be a number in [0, 1), got 'x'"),
+        ("epsilon", -1, ValueError, "epsilon must be a finite number >= 0, got -1"),
+        ("epsilon", None, TypeError, "epsilon must be a finite number >= 0, got None"),
+        ("weight_decay", -1, ValueError, "weight_decay must be a finite number >= 0, got -1"),
+        ("weight_decay", True, TypeError, "weight_decay must be a finite number >= 0, got True"),
+        ("decay_momentum", 0, TypeError, "decay_momentum must be True or False, got 0"),
+        ("residual", "x", TypeError, "residual must be True or False, got 'x'"),
+    ],
+)
+def test_what_is_set_is_checked(name, value, error, message):
+    optimizer = INNAprop()
+    before = getattr(optimizer, name)
+    with pytest.raises(error, match=re.escape(message)):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == before
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_what_is_set_before_a_trace_counts(name):
+    ends = []
+    for options in ({}, {name: CONSTANTS[name]}):
+        w, optimizer = tf.Variable([1.0]), INNAprop(0.1, **options)
+        optimizer.apply([tf.ones(1)], [w])
+        w.assign([1.0])
+        optimizer.momentums[0].assign([0.0])
+        setattr(optimizer, name, CONSTANTS[name])
+        step = tf.function(lambda g, o=optimizer, w=w: o.apply([g], [w]))
+        step(2 * tf.ones(1))
+        step(3 * tf.ones(1))
+        ends.append(w.numpy())
+    if name != "sigma":  # Which the first update already used.
+        np.testing.assert_array_equal(*ends)
+    assert getattr(optimizer, name) == CONSTANTS[name]
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_what_a_traced_function_holds_as_a_constant_stays(name, xla):
+    w, optimizer = tf.Variable([1.0]), INNAprop(0.1)
+    step = tf.function(lambda: optimizer.apply([tf.ones(1)], [w]), jit_compile=xla)
+    step()
+    before = getattr(optimizer, name)
+    with pytest.raises(ValueError, match=f"{name} must stay .*, got {CONSTANTS[name]}; set it"):
+        setattr(optimizer, name, CONSTANTS[name])
+    setattr(optimizer, name, before)
+    copied = copy.deepcopy(optimizer)
+    setattr(copied, name, CONSTANTS[name])
+    assert (getattr(optimizer, name), getattr(copied, name)) == (before, CONSTANTS[name])
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_state_with_other_constants_is_refused_whole_after_a_trace(name, tmp_path):
+    path = saved(tmp_path / "state", learning_rate=1e-2, **{name: CONSTANTS[name]})
+    w, optimizer = tf.Variable([1.0, 2.0], name="w"), INNAprop()
+    step = tf.function(lambda: optimizer.apply([tf.ones(2)], [w]))
+    step()
+    step()
+    momentum = optimizer.momentums[0].numpy()
+    with pytest.raises(ValueError, match=f"{name} must stay"):
+        innaprop.load_state(path, optimizer)
+    assert optimizer.iterations.numpy() == 2
+    assert optimizer.learning_rate.numpy() == 1e-3
+    np.testing.assert_array_equal(optimizer.momentums[0].numpy(), momentum)
+    innaprop.load_state(path, optimizer, hyperparameters=False)
+    assert optimizer.iterations.numpy() == 1

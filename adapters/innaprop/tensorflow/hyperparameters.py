@@ -1,6 +1,7 @@
 """Learning rate, alpha and beta: numbers, variables or schedules, and the check of them."""
 
 from collections.abc import Mapping
+from copy import copy
 from numbers import Real
 from typing import Any
 
@@ -10,6 +11,8 @@ from innaprop.forms import looking_back
 from innaprop_core import check_hyperparameters
 
 NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
+CONSTANTS = ("sigma", "epsilon", "weight_decay", "decay_momentum")
+_CORE = {"epsilon": "eps"}
 _DAMPINGS = ("alpha", "beta")
 _KEYS = {"learning_rate": "gamma", "alpha": "alpha", "beta": "beta"}
 
@@ -79,11 +82,13 @@ def as_float64(value: Any) -> Any:
 
 
 class Bounds:
-    """What functions that XLA has compiled ask of alpha and beta.
+    """What functions that were traced ask of the hyperparameters that are set afterwards.
 
-    Whether the form that looks back is valid has to be known when a function is traced, and alpha
-    and beta may be set afterwards. So it is decided by the numbers that they are then, and later
-    ones have to be valid too.
+    Sigma, epsilon, weight_decay and decay_momentum are constants in them, so these stay.
+
+    XLA asks more of alpha and beta. Whether the form that looks back is valid has to be known when
+    a function is traced, and alpha and beta may be set afterwards. So it is decided by the numbers
+    that they are then, and later ones have to be valid too.
 
     A plain object, since ``tf.Module`` would take a set for something to be saved.
 
@@ -94,6 +99,37 @@ class Bounds:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._known = {name for name in _DAMPINGS if isinstance(values[name], Real)}
         self._weight_decay = 0.0
+        self._are_constants = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Bounds":
+        # No function has been traced with the copy of an optimizer.
+        copied = copy(self)
+        copied._known = set(self._known)
+        copied._weight_decay, copied._are_constants = 0.0, False
+        return copied
+
+    def note_trace(self) -> None:
+        """Remember that a function is being traced, if one is."""
+        self._are_constants |= not tf.executing_eagerly()
+
+    def check_constants(self, optimizer: Any, new: Mapping[str, Any]) -> None:
+        """Refuse what differs from the constants of the functions traced so far.
+
+        Args:
+            optimizer: Whose bounds these are.
+            new: What is to be set, by name; checked already.
+
+        Raises:
+            ValueError: It differs, and a function was traced.
+        """
+        for name, value in new.items():
+            now = getattr(optimizer, name)
+            if self._are_constants and value != now:
+                raise ValueError(
+                    f"{name} must stay {now!r}, a constant in the functions that were traced with "
+                    f"this optimizer, got {value!r}; set it before a tf.function is traced, or on "
+                    "copy.deepcopy(optimizer), which no function was traced with"
+                )
 
     def allow_to_look_back(self, optimizer: Any) -> bool:
         """Return whether a function that is being traced may look back; later ones have to."""
@@ -190,6 +226,24 @@ def settable(name: str, doc: str) -> Any:
             optimizer._bounds.check(optimizer, {name: value})
         # A tensor's dtype need not be the variable's, which is float64 where it is not the user's.
         variable.assign(tf.cast(value, variable.dtype) if tf.is_tensor(value) else float(value))
+
+    get.__doc__ = doc
+    return property(get, set_, doc=doc)
+
+
+def constant(name: str, doc: str) -> Any:
+    """Return a property for a hyperparameter that functions take as it is when they are traced."""
+    attribute = f"_{name}"
+
+    def get(optimizer: Any) -> Any:
+        return getattr(optimizer, attribute)
+
+    def set_(optimizer: Any, value: Any) -> None:
+        check({_CORE.get(name, name): value})
+        value = value if isinstance(value, bool) else float(value)
+        if hasattr(optimizer, attribute):
+            optimizer._bounds.check_constants(optimizer, {name: value})
+        setattr(optimizer, attribute, value)
 
     get.__doc__ = doc
     return property(get, set_, doc=doc)

@@ -36,15 +36,16 @@ class INNAprop(tf.Module):
             number or a floating scalar tensor. Default 1e-3.
         alpha: Viscous damping, >= 0; likewise. Default 0.1.
         beta: Newtonian damping, > 0; likewise. Default 0.9.
-        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        sigma: Memory of the second moment, in [0, 1); settable until a function is traced, as
+            the following ones are. Default 0.999.
         epsilon: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0. Default
             0.01.
         residual: Whether bfloat16 variables have a residual. Default True.
         name: Name of the module. Default "INNAprop".
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
-            without, the weight decays by gamma lambda and nothing else, as in AdamW. Settable
-            later, for functions that are traced then. Default True.
+            without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
+            True.
 
     Attributes:
         iterations: Calls of ``apply_gradients``, a ``tf.Variable`` of int64.
@@ -94,14 +95,13 @@ class INNAprop(tf.Module):
         values = {"learning_rate": learning_rate, "alpha": alpha, "beta": beta}
         values = {key: hyperparameters.unwrapped(value) for key, value in values.items()}
         hyperparameters.check(fixed | values)
-        if not isinstance(residual, bool):
-            raise TypeError(f"residual must be True or False, got {residual!r}")
-        super().__init__(name=name)
-        self.sigma = float(sigma)
-        self.epsilon = float(epsilon)
-        self.weight_decay = float(weight_decay)
-        self.decay_momentum = decay_momentum
         self.residual = residual
+        super().__init__(name=name)
+        self._bounds = hyperparameters.Bounds(values)
+        self.sigma = sigma
+        self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.decay_momentum = decay_momentum
         self.iterations = tf.Variable(
             0,
             dtype=tf.int64,
@@ -114,7 +114,6 @@ class INNAprop(tf.Module):
         self.updates: list[Any] = []
         self.residuals: list[Any] = []
         self._index = Index()
-        self._bounds = hyperparameters.Bounds(values)
         for key, value in values.items():
             setattr(self, f"_{key}", hyperparameters.kept(key, value))
 
@@ -126,19 +125,62 @@ class INNAprop(tf.Module):
         )
 
     @property
-    def decay_momentum(self) -> bool:
-        """Whether weight decay reaches the momentum too.
+    def residual(self) -> bool:
+        """Whether bfloat16 variables that are met from now on have a residual.
 
         Raises:
             TypeError: On setting, the value is not a bool.
         """
-        return self._decay_momentum
+        return self._residual
 
-    @decay_momentum.setter
-    def decay_momentum(self, decay_momentum: bool) -> None:
-        hyperparameters.check({"decay_momentum": decay_momentum})
-        self._decay_momentum = decay_momentum
+    @residual.setter
+    def residual(self, residual: bool) -> None:
+        if not isinstance(residual, bool):
+            raise TypeError(f"residual must be True or False, got {residual!r}")
+        self._residual = residual
 
+    sigma = hyperparameters.constant(
+        "sigma",
+        """The memory of the second moment.
+
+        Functions keep to what it is when they are traced, so it can be set until then, and on a
+        copy of the optimizer afterwards.
+
+        Raises:
+            TypeError: On setting, the value is not a number.
+            ValueError: On setting, the value is not in [0, 1), or another one after a function
+                was traced.
+        """,
+    )
+    epsilon = hyperparameters.constant(
+        "epsilon",
+        """What is added to the root of the second moment; settable as ``sigma``.
+
+        Raises:
+            TypeError: On setting, the value is not a number.
+            ValueError: On setting, the value is not a finite number >= 0, or another one after a
+                function was traced.
+        """,
+    )
+    weight_decay = hyperparameters.constant(
+        "weight_decay",
+        """The decay per unit of learning rate; settable as ``sigma``.
+
+        Raises:
+            TypeError: On setting, the value is not a number.
+            ValueError: On setting, the value is not a finite number >= 0, or another one after a
+                function was traced.
+        """,
+    )
+    decay_momentum = hyperparameters.constant(
+        "decay_momentum",
+        """Whether weight decay reaches the momentum too; settable as ``sigma``.
+
+        Raises:
+            TypeError: On setting, the value is not a bool.
+            ValueError: On setting, the value is another one after a function was traced.
+        """,
+    )
     learning_rate = hyperparameters.settable(
         "learning_rate",
         """The learning rate of the next update: a ``tf.Variable`` or what the callable gives.
@@ -333,6 +375,7 @@ class INNAprop(tf.Module):
         hyperparameters.check(values)
         gamma, alpha, beta = map(hyperparameters.as_float64, values.values())
         self._make_states(var_list)
+        self._bounds.note_trace()
         places = [self._index[variable] for variable in var_list]
         for i in places:
             self.updates[i].assign_add(1)

@@ -81,6 +81,10 @@ def _numbers(optimizer: INNAprop, states: dict[str, ParameterState]) -> dict[str
     options.check({"learning_rate" if key == "gamma" else key: own[key] for key in own})
     dampings = {key: number for key, number in numbers.items() if key in ("alpha", "beta")}
     optimizer._bounds.check(optimizer, dampings)
+    constants = {_OWN[key]: number for key, number in numbers.items()}
+    optimizer._bounds.check_constants(
+        optimizer, {name: constants[name] for name in options.CONSTANTS if name in constants}
+    )
     return numbers
 
 

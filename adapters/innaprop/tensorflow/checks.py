@@ -9,6 +9,41 @@ import tensorflow as tf
 DTYPES = (tf.float32, tf.float64, tf.bfloat16)
 
 
+def check_mode() -> None:
+    """Refuse the graphs of TensorFlow 1, in which updates would be operations that nobody runs.
+
+    Raises:
+        RuntimeError: A ``tf.Graph`` that is no function's is the default one, or eager execution
+            is disabled.
+    """
+    if not tf.compat.v1.executing_eagerly_outside_functions():
+        raise RuntimeError(
+            "INNAprop needs eager execution or a tf.function, got a graph of TensorFlow 1 (a "
+            "tf.Graph, or tf.compat.v1.disable_eager_execution()), where updates would never run"
+        )
+
+
+def check_constraint(variable: Any) -> None:
+    """Refuse a constraint that does not give what can be assigned to its variable.
+
+    Raises:
+        TypeError: It gives another dtype.
+        ValueError: It gives another shape.
+    """
+    if variable.constraint is None:
+        return
+    value = tf.convert_to_tensor(variable.constraint(tf.convert_to_tensor(variable)))
+    if value.dtype != variable.dtype:
+        raise TypeError(
+            f"the constraint of {variable.name} must give {variable.dtype.name}, "
+            f"got {value.dtype.name}"
+        )
+    if not variable.shape.is_compatible_with(value.shape):
+        raise ValueError(
+            f"the constraint of {variable.name} must give shape {variable.shape}, got {value.shape}"
+        )
+
+
 def check_variable(variable: Any) -> None:
     """Refuse what is not a variable that can be updated.
 

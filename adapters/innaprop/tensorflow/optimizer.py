@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from innaprop.forms import Row, variables
 from innaprop.tensorflow import hyperparameters
-from innaprop.tensorflow.checks import check_variable, checked_pairs
+from innaprop.tensorflow.checks import (
+    check_constraint,
+    check_mode,
+    check_variable,
+    checked_pairs,
+)
 from innaprop.tensorflow.distribution import check_placement, on_each_replica, once
 from innaprop.tensorflow.state import Index, make_state
 from innaprop_core import momentum
@@ -27,6 +32,10 @@ class INNAprop(tf.Module):
 
     bfloat16 variables have float32 state and 16 more bits, the residual: variable and residual
     together are the float32 trajectory.
+
+    The constraint of a ``tf.Variable`` is applied after each update; the momentum stays as it is.
+    Of a bfloat16 variable it takes the value without the residual, which becomes zero in the
+    elements that the constraint changes.
 
     Args:
         learning_rate: The paper's gamma, in [0, beta); a float or a constant tensor (kept in a
@@ -59,6 +68,7 @@ class INNAprop(tf.Module):
     Raises:
         TypeError: An argument is not a number.
         ValueError: An argument is outside its range, or learning_rate >= beta.
+        RuntimeError: The default graph is one of TensorFlow 1.
 
     What variables and callables give is checked at every update that runs eagerly. In a function
     that is being traced tensors have no values yet: they are used as they are.
@@ -86,6 +96,7 @@ class INNAprop(tf.Module):
         *,
         decay_momentum: bool = True,
     ) -> None:
+        check_mode()
         fixed = {
             "sigma": sigma,
             "eps": epsilon,
@@ -226,10 +237,13 @@ class INNAprop(tf.Module):
             var_list: float32, float64 or bfloat16 ``tf.Variable`` of fully defined shapes.
 
         Raises:
-            TypeError: One is not a ``tf.Variable`` of these dtypes.
-            ValueError: The shape of one is not fully defined, or its replicas may differ.
-                Nothing has changed then.
+            TypeError: One is not a ``tf.Variable`` of these dtypes, or its constraint gives another
+                dtype.
+            ValueError: The shape of one is not fully defined, its replicas may differ, or its
+                constraint gives another shape. Nothing has changed then.
+            RuntimeError: The default graph is one of TensorFlow 1.
         """
+        check_mode()
         _check_sequence(var_list)
         var_list = list(var_list)
         for variable in var_list:
@@ -249,6 +263,7 @@ class INNAprop(tf.Module):
         Raises:
             TypeError: As ``apply_gradients`` says.
             ValueError: The lengths differ, or as ``apply_gradients`` says.
+            RuntimeError: As ``apply_gradients`` says.
         """
         _check_sequence(var_list)
         grads, var_list = list(grads), list(var_list)
@@ -261,6 +276,8 @@ class INNAprop(tf.Module):
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> Any:
         """Make one update.
+
+        A variable's ``constraint`` is applied to its new value.
 
         In a replica context of a ``tf.distribute`` strategy the gradients of all replicas are
         summed; the loss has to be divided by the global batch size, as everywhere in
@@ -279,15 +296,19 @@ class INNAprop(tf.Module):
 
         Raises:
             TypeError: A variable is not a float32, float64 or bfloat16 ``tf.Variable``, or a
-                gradient has another dtype; what a schedule gave is not a number.
+                gradient or what its constraint gives has another dtype; what a schedule gave is
+                not a number.
             ValueError: There is no gradient at all, a variable comes twice, a gradient has
-                another shape than its variable, a variable was not created under the strategy
+                another shape than its variable, or what a constraint gives has, a variable was
+                not created under the strategy
                 it is used in or its replicas may differ, a function that was already traced
                 would have to create state; what a schedule or a variable gave is outside its
                 range. Nothing has changed then.
+            RuntimeError: The default graph is one of TensorFlow 1, where nothing would run.
 
         Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
         """
+        check_mode()
         pairs = checked_pairs(grads_and_vars)
         gradients, var_list = [g for g, _ in pairs], [v for _, v in pairs]
         check_placement(var_list)
@@ -310,7 +331,9 @@ class INNAprop(tf.Module):
             TypeError: ``loss`` is a tensor and ``tape`` is missing; or as
                 ``apply_gradients`` says.
             ValueError: As ``apply_gradients`` says.
+            RuntimeError: As ``apply_gradients`` says.
         """
+        check_mode()
         _check_sequence(var_list)
         var_list = list(var_list)
         if callable(loss):
@@ -406,6 +429,10 @@ class INNAprop(tf.Module):
 
     def _make_states(self, var_list: list[Any]) -> None:
         for variable in var_list:
+            if variable not in self._index:
+                # Tried on the value that is there: after an update it would be too late.
+                check_constraint(variable)
+        for variable in var_list:
             if variable in self._index:
                 continue
             # Outside of a function that is being traced, whose tensors end with it. What was
@@ -419,8 +446,21 @@ class INNAprop(tf.Module):
             self._index.append(variable)
 
 
-def _of_row(update: variables.Update, *row: Any) -> None:
-    update(Row(*row))
+def _of_row(update: variables.Update, *values: Any) -> None:
+    row = Row(*values)
+    update(row)
+    if row.theta.constraint is not None:
+        _constrain(row.theta, row.residual)
+
+
+def _constrain(variable: Any, residual: Any) -> None:
+    value = tf.convert_to_tensor(variable)
+    constrained = variable.constraint(value)
+    if residual is not None:
+        # The constraint gives the whole value of what it changes: a remainder would leave it.
+        same = tf.equal(*(tf.bitcast(x, tf.int16) for x in (value, constrained)))
+        residual.assign(tf.where(same, residual, tf.zeros_like(residual)))
+    variable.assign(constrained)
 
 
 def _check_sequence(var_list: Any) -> None:

@@ -1,7 +1,9 @@
 """TensorFlow."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import innaprop
 from innaprop_conformance.handoff.player import Array, Player
@@ -26,6 +28,11 @@ class TensorFlowPlayer(Player):
         h = hyperparameters
         optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
         optimizer.build(self._variables)
+        self._use(optimizer)
+
+    def _use(self, optimizer: Any) -> None:
+        import tensorflow as tf
+
         self._optimizer = optimizer
         self._apply = tf.function(lambda gradients: optimizer.apply(gradients, self._variables))
 
@@ -53,4 +60,6 @@ class TensorFlowPlayer(Player):
 
     def load(self, path: Path) -> None:
         """Load a state."""
+        # Functions that were traced hold sigma, say, as a constant: a copy can take over another.
+        self._use(copy.deepcopy(self._optimizer))
         innaprop.load_state(path, self._optimizer)

@@ -164,11 +164,28 @@ def test_variables_of_several_dtypes():
 
 
 @only_torch
-def test_torch_updates_all_variables_with_one_call_per_operation(monkeypatch):
+def test_torch_updates_all_variables_with_one_call_of_the_kernel(monkeypatch):
+    from innaprop.forms import c
+
+    calls = []
+    original = c.update
+    monkeypatch.setattr(
+        c, "update", lambda rows, *rest: calls.append(len(rows.theta)) or original(rows, *rest)
+    )
+    ours = variables(*[(3, 4)] * 50)
+    INNAprop().apply(gradients(0, *[(3, 4)] * 50), ours)
+    assert calls == [50]
+
+
+@only_torch
+def test_torch_without_a_kernel_with_one_call_per_operation(monkeypatch):
     import torch
+
+    from innaprop.forms import c
 
     calls = []
     original = torch._foreach_sqrt
+    monkeypatch.setattr(c, "load", lambda: "there is no compiler")
     monkeypatch.setattr(
         torch, "_foreach_sqrt", lambda tensors: calls.append(len(tensors)) or original(tensors)
     )

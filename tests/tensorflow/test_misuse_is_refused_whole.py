@@ -233,7 +233,7 @@ def test_a_legacy_model_in_a_loop_of_ones_own():
     import tf_keras
 
     model = tf_keras.Sequential(
-        [tf_keras.Input((3,)), tf_keras.layers.Dense(1, "relu", kernel_initializer="ones")]
+        [tf_keras.Input((3,)), tf_keras.layers.Dense(1, kernel_initializer="ones")]
     )
     optimizer, losses = INNAprop(1e-2), []
     for _ in range(5):

@@ -35,6 +35,8 @@ def test_every_family_has_cases_and_every_case_its_family():
         "long runs",
         "missing gradients",
         "groups",
+        "decay",
+        "spared momentum",
         "precision",
     ]
     for family, cases in FAMILIES.items():

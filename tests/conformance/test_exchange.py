@@ -126,7 +126,7 @@ def test_an_export_goes_into_a_new_folder(folder, cases, truths):
 
 
 def _newer(document):
-    document["version"] = 2
+    document["version"] = 3
 
 
 def _without_steps(document):
@@ -140,7 +140,7 @@ def _unknown_schedule(document):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_newer, "cases.json must be of version 1, got version 2"),
+        (_newer, "cases.json must be of version 2, got version 3"),
         (_without_steps, "cases.json is not what export writes: 'steps' is a required property"),
         (_unknown_schedule, "kind must be one of constant, .*, got 'up'"),
     ],

@@ -1,7 +1,6 @@
 """PyTorch, operation by operation, on a tensor at a time: what ``foreach`` does, with one row."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from innaprop.forms import Row, foreach
 from innaprop_core.momentum import Coefficients
 
-FORM = replace(foreach.FORM)
+FORM = foreach.FORM
 
 
 def alike(row: Row) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ says that it is missing.
 """
 
 import functools
+import sys
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +40,11 @@ def load() -> Any:
     except ImportError as error:
         return f"its kernel needs Triton ({error})"
     return triton_kernel
+
+
+def kernel_of(device: torch.device) -> Any:
+    """Return the form that is a kernel for a device; None for others than CPUs and GPUs."""
+    return {"cpu": c, "cuda": sys.modules[__name__]}.get(device.type)
 
 
 def takes(rows: Row) -> bool:

@@ -4,7 +4,8 @@ from array import array
 
 import torch
 
-from innaprop.forms import Row, c, foreach, traced, triton
+from innaprop.forms import Row, foreach, traced
+from innaprop.forms.triton import kernel_of
 from innaprop_core.momentum import Coefficients
 
 
@@ -26,10 +27,9 @@ def update(rows: list[Row], scalars: Coefficients) -> None:
         traced.update(rows, scalars)
         return
     columns = Row(*map(list, zip(*rows, strict=True)))
-    for kernel in (c, triton):
-        if not isinstance(kernel.load(), str) and kernel.takes(columns):
-            layout = kernel.Layout(columns, None)
-            which = array("q", [0] * len(rows))
-            kernel.update(columns, layout, [(scalars, 1.0)], which, None)
-            return
-    foreach.update_rows(rows, scalars)
+    kernel = kernel_of(columns.theta[0].device)
+    if kernel is None or isinstance(kernel.load(), str) or not kernel.takes(columns):
+        foreach.update_rows(rows, scalars)
+        return
+    which = array("q", [0] * len(rows))
+    kernel.update(columns, kernel.Layout(columns, None), [(scalars, 1.0)], which, None)

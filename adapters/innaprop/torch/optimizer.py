@@ -10,6 +10,7 @@ from torch import Tensor
 
 from innaprop.forms import Row, traced
 from innaprop.forms.foreach import NARROW, join
+from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import (
     FLAGS,
     check_options,
@@ -25,7 +26,6 @@ from innaprop.torch.plan import (
     Plan,
     facts_of,
     gather,
-    kernel_of,
     make_plan,
     options_of,
 )

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from innaprop.forms import Row, c, foreach, single_tensor, triton
+from innaprop.forms import Row, foreach, single_tensor
 from innaprop.forms.foreach import NARROW
+from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import FLAGS, kernel_is_asked_for
 from innaprop.torch.plain import PLAIN, gradient_of, local, plain
 
@@ -175,11 +176,6 @@ def _forms(
             for place in places:
                 takes = kernel.takes(gathered.picked([place]).rows)
                 yield kernel if takes else single_tensor, [place]
-
-
-def kernel_of(device: torch.device) -> Any:
-    """Return the form that is a kernel for a device; None for others than CPUs and GPUs."""
-    return {"cpu": c, "cuda": triton}.get(device.type)
 
 
 @functools.cache

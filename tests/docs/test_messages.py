@@ -20,8 +20,8 @@ def _integer():
     innaprop.torch.INNAprop([torch.ones(2, dtype=torch.int32)])
 
 
-def _float16():
-    innaprop.tensorflow.INNAprop().build([tf.Variable([1], dtype=tf.float16, name="w")])
+def _integer_variable():
+    innaprop.tensorflow.INNAprop().build([tf.Variable([1], dtype=tf.int32, name="w")])
 
 
 def _sparse():
@@ -53,7 +53,7 @@ def _set_a_callable():
 CASES = {
     "lr must be smaller than beta, got ...": _step_as_long_as_beta,
     "params must be float32, float64, bfloat16, float16, complex64 or ...": _integer,
-    "variables must be float32, float64 or bfloat16, got w:0 of float16; ...": _float16,
+    "variables must be float32, float64, bfloat16 or float16, got w:0 of int32": _integer_variable,
     "INNAprop needs dense gradients, got one of layout torch.sparse_coo; ...": _sparse,
     "lr must be a finite number >= 0, got ...": lambda: _torch_weight(lr=float("nan")),
     "no gradient for w:0: left as they are": _one_without_gradient,

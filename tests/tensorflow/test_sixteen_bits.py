@@ -1,4 +1,4 @@
-"""A bfloat16 variable and its residual are the float32 trajectory."""
+"""A 16-bit variable and its residual are the float32 trajectory."""
 
 import copy
 
@@ -11,6 +11,7 @@ from innaprop.tensorflow import INNAprop
 from innaprop_core import Hyperparameters, trajectory
 
 MODES = ["eager", "function", "xla"]
+DTYPES = [tf.bfloat16, tf.float16]
 
 
 def stepper(optimizer, w, mode):
@@ -38,12 +39,44 @@ def test_both_hold_every_float32():
     np.testing.assert_array_equal(joined.view(np.int32), values.view(np.int32))
 
 
-def errors(lr, mode, residual=True, steps=3000, n=200):
+@pytest.mark.parametrize("mode", MODES)
+def test_every_float16_survives_being_split_and_joined(mode):
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+
+    def both(values):
+        parameter, residual = split(values, tf.float16)
+        return join(parameter, residual), parameter, residual
+
+    both = both if mode == "eager" else tf.function(both, jit_compile=mode == "xla")
+    joined, parameter, residual = both(tf.constant(every.astype(np.float32)))
+    np.testing.assert_array_equal(joined, every.astype(np.float32))
+    np.testing.assert_array_equal(parameter, every)
+    assert not residual.numpy().any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_float16_and_residual_hold_float32_in_its_range(mode):
+    rng = np.random.default_rng(0)
+    normal = np.exp2(rng.uniform(-14, 15.99, 200_000)) * rng.choice([-1, 1], 200_000)
+    tiny = rng.uniform(-(2.0**-14), 2.0**-14, 200_000)
+
+    def rejoined(values):
+        return join(*split(values, tf.float16))
+
+    rejoined = rejoined if mode == "eager" else tf.function(rejoined, jit_compile=mode == "xla")
+    values = normal.astype(np.float32)
+    error = np.abs(rejoined(tf.constant(values)) - values)
+    assert (error <= 2.0**-24 * np.abs(values)).all()
+    assert (error > 0).mean() < 1e-3  # exact halves, whose residual is one unit short
+    assert np.abs(rejoined(tf.constant(tiny, tf.float32)) - tiny.astype(np.float32)).max() < 1e-12
+
+
+def errors(lr, mode, dtype=tf.bfloat16, residual=True, steps=3000, n=200):
     """Return error over distance: variable and residual, float32's floor; variable, best."""
     rng = np.random.default_rng(0)
-    start = tf.constant(rng.normal(size=n), tf.bfloat16)
+    start = tf.constant(rng.normal(size=n), dtype)
     drift = 0.3 * rng.normal(size=n)
-    gradients = [tf.constant(drift + rng.normal(size=n), tf.bfloat16) for _ in range(steps)]
+    gradients = [tf.constant(drift + rng.normal(size=n), dtype) for _ in range(steps)]
     first = tf.cast(start, tf.float64).numpy()
     arrays = [tf.cast(g, tf.float64).numpy() for g in gradients]
     exact, floor = (
@@ -56,48 +89,54 @@ def errors(lr, mode, residual=True, steps=3000, n=200):
     for g in gradients:
         step(g)
     alone = tf.cast(w, tf.float64).numpy()
-    best = tf.cast(tf.cast(exact, tf.bfloat16), tf.float64).numpy()
+    best = tf.cast(tf.cast(exact, dtype), tf.float64).numpy()
     joined = whole(optimizer, w) if residual else alone
     moved = np.linalg.norm(exact - first)
     return [np.linalg.norm(x - exact) / moved for x in (joined, floor, alone, best)]
 
 
 @pytest.mark.parametrize("mode", ["function", "xla"])
-@pytest.mark.parametrize("lr", [1e-3, 1e-4, 1e-5])
-def test_at_the_float32_floor(lr, mode):
-    both, floor, alone, best = errors(lr, mode)
+@pytest.mark.parametrize(
+    ("lr", "dtype"),
+    [*((lr, tf.bfloat16) for lr in (1e-3, 1e-4, 1e-5)), (1e-3, tf.float16), (1e-5, tf.float16)],
+)
+def test_at_the_float32_floor(lr, dtype, mode):
+    both, floor, alone, best = errors(lr, mode, dtype)
     assert both < 1.5 * floor
     assert alone < 1.02 * best
 
 
-def test_without_the_residual_it_hardly_moves():
-    both, *_ = errors(1e-5, "function", residual=False, steps=500)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_without_the_residual_it_hardly_moves(dtype):
+    both, *_ = errors(1e-5, "function", dtype, residual=False, steps=500)
     assert both > 0.5
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_written_value_is_taken_up_within_half_a_last_place(mode):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_written_value_is_taken_up_within_half_a_last_place(dtype, mode):
     rng = np.random.default_rng(0)
-    w = tf.Variable(tf.constant(rng.normal(size=1000), tf.bfloat16))
+    w = tf.Variable(tf.constant(rng.normal(size=1000), dtype))
     optimizer = INNAprop(1e-2)
     step = stepper(optimizer, w, mode)
     for _ in range(3):
-        step(tf.constant(rng.normal(size=1000), tf.bfloat16))
-    written = tf.constant([*rng.normal(size=996), 0.0, -0.0, 1.0, -2.0], tf.bfloat16)
+        step(tf.constant(rng.normal(size=1000), dtype))
+    written = tf.constant([*rng.normal(size=996), 0.0, -0.0, 1.0, -2.0], dtype)
     w.assign(written)
     optimizer.learning_rate = 0.0
-    step(tf.zeros(1000, tf.bfloat16))
+    step(tf.zeros(1000, dtype))
     value, expected = (tf.cast(x, tf.float64).numpy() for x in (w, written))
     assert (np.abs(value - expected) <= 2.0**-7 * np.abs(expected) + 1e-7).all()
 
 
-def test_the_state_is_float32_and_survives_checkpoint_and_copy(tmp_path):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_state_is_float32_and_survives_checkpoint_and_copy(tmp_path, dtype):
     rng = np.random.default_rng(0)
-    w, x = tf.Variable(tf.ones(50, tf.bfloat16)), tf.Variable(tf.ones(50))
+    w, x = tf.Variable(tf.ones(50, dtype)), tf.Variable(tf.ones(50))
     optimizer = INNAprop(1e-2)
 
     def step(optimizer, w, x):
-        g = tf.constant(rng.normal(size=50), tf.bfloat16)
+        g = tf.constant(rng.normal(size=50), dtype)
         optimizer.apply([g, tf.cast(g, tf.float32)], [w, x])
 
     step(optimizer, w, x)
@@ -111,7 +150,7 @@ def test_the_state_is_float32_and_survives_checkpoint_and_copy(tmp_path):
     w2, x2, optimizer2 = copy.deepcopy((w, x, optimizer))
     path = tf.train.Checkpoint(w=w, x=x, optimizer=optimizer).write(str(tmp_path / "checkpoint"))
     w3, x3, optimizer3 = (
-        tf.Variable(tf.zeros(50, tf.bfloat16)),
+        tf.Variable(tf.zeros(50, dtype)),
         tf.Variable(tf.ones(50)),
         INNAprop(),
     )

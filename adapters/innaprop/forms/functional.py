@@ -71,20 +71,9 @@ def split(value: Any, dtype: Any) -> tuple[Any, Any]:
 
 
 def widen(parameter: Any) -> Any:
-    """Return a bfloat16 or float16 array as float32, from its bits.
-
-    By way of a cast it might be a number that was never rounded: XLA is free to drop pairs of casts
-    (``xla_allow_excess_precision``).
-    """
+    """Return a bfloat16 or float16 array as float32, from its bits."""
     bits = bitcast_convert_type(parameter, jnp.int16).astype(jnp.int32)
-    if parameter.dtype == jnp.bfloat16:
-        return bitcast_convert_type(bits << 16, jnp.float32)
-    magnitude = bits & 0x7FFF
-    shifted = (magnitude << 13) + (112 << 23)
-    subnormal = bitcast_convert_type(magnitude.astype(jnp.float32) * 2.0**-24, jnp.int32)
-    whole = jnp.where(magnitude < 0x400, subnormal, shifted)
-    whole = jnp.where(magnitude >= 0x7C00, (magnitude << 13) | 0x7F800000, whole)
-    return bitcast_convert_type(whole | ((bits & 0x8000) << 16), jnp.float32)
+    return residual.widen(bits, parameter.dtype.name, _OPERATIONS)
 
 
 _OPERATIONS = residual.Operations(

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 from innaprop_core import residual as bfloat16
 
 _EXPONENT = 0x7F800000
+_SIGN = -0x80000000
+_ONE = 127 << 23
+_SMALLEST = (127 - 14) << 23
+"""The bits of 2^-14, from which on float16's spacing is the same down to zero."""
 
 
 class Operations(NamedTuple):
@@ -49,7 +53,7 @@ def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:
     if dtype == "bfloat16":
         return to.real(bfloat16.join(bits, residual, to.where))
     units = to.where((bits & _EXPONENT) != _EXPONENT, residual, 0)
-    return base + to.floating(units) * to.real(_unit(bits, 1, to.where))
+    return base + to.floating(units) * to.real(_unit(bits, to.where))
 
 
 def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:
@@ -70,14 +74,36 @@ def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:
     base = to.widen(parameter)
     bits = to.bits(base)
     finite = (bits & _EXPONENT) != _EXPONENT
-    units = to.round((value - base) * to.real(_unit(bits, -1, to.where)))
+    inverse = 2 * _ONE - _unit(bits, to.where)
+    units = to.round((value - base) * to.real(inverse))
     # Half a spacing up is one unit more than an int16 holds.
     rest = to.integer(to.where(finite, to.where(units > 32767, 32767.0, units), 0.0))
     return parameter, to.narrow(rest, "int16")
 
 
-def _unit(bits: Any, power: int, where: Callable[[Any, Any, Any], Any]) -> Any:
-    """Return the bits of 2^-16 of float16's spacing at a float32 of these bits, or its inverse."""
-    exponent = ((bits >> 23) & 0xFF) - 126
-    exponent = where(exponent > -13, exponent, -13) - 27
-    return (power * exponent + 127) << 23
+def widen(bits: Any, dtype: str, to: Operations) -> Any:
+    """Return a 16-bit float as float32 by integer arithmetic, which no compiler leaves out.
+
+    XLA is free to drop a pair of casts, to 16 bits and back (``xla_allow_excess_precision``), and
+    to hand on a number that was never rounded.
+
+    Args:
+        bits: Those of the 16-bit float as int16, in an int32 array of any shape.
+        dtype: "bfloat16" or "float16".
+        to: The framework's operations; its ``widen`` is not asked.
+    """
+    if dtype == "bfloat16":
+        return to.real(bits * 0x10000)
+    magnitude = bits & 0x7FFF
+    infinite = magnitude >= 0x7C00
+    normal = magnitude * 0x2000 + (112 << 23)
+    subnormal = to.bits(to.floating(magnitude) * 2.0**-24)
+    whole = to.where(magnitude < 0x400, subnormal, normal)
+    whole = to.where(infinite, whole + (112 << 23), whole)
+    return to.real(to.where(bits < 0, whole + _SIGN, whole))
+
+
+def _unit(bits: Any, where: Callable[[Any, Any, Any], Any]) -> Any:
+    """Return the bits of 2^-16 of float16's spacing, a power of 2, at a float32 of these bits."""
+    exponent = bits & _EXPONENT
+    return where(exponent > _SMALLEST, exponent, _SMALLEST) - (26 << 23)

@@ -32,27 +32,34 @@ FORM = Form(
     reads_scalars=False,
 )
 Update = Callable[[Row], None]
+
+
+def join(parameter: Any, remainder: Any) -> Any:
+    """Return the float32 that a bfloat16 or float16 tensor and its int16 residual are."""
+    return residual.join(parameter, remainder, parameter.dtype.name, _OPERATIONS)
+
+
+def split(value: Any, dtype: Any) -> tuple[Any, Any]:
+    """Return the tensor of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
+    return residual.split(value, tf.as_dtype(dtype).name, _OPERATIONS)
+
+
+def widen(parameter: Any) -> Any:
+    """Return a bfloat16 or float16 tensor as float32, from its bits."""
+    bits = tf.cast(tf.bitcast(parameter, tf.int16), tf.int32)
+    return residual.widen(bits, parameter.dtype.name, _OPERATIONS)
+
+
 _OPERATIONS = residual.Operations(
     where=tf.where,
     bits=lambda x: tf.bitcast(x, tf.int32),
     real=lambda bits: tf.bitcast(bits, tf.float32),
     integer=lambda x: tf.cast(x, tf.int32),
     floating=lambda x: tf.cast(x, tf.float32),
-    # XLA may drop a pair of casts, and hand on a float32 that was never rounded.
-    widen=lambda x: tf.bitcast(tf.cast(tf.bitcast(x, tf.int16), tf.int32) * 0x10000, tf.float32),
+    widen=widen,
     narrow=lambda x, dtype: tf.cast(x, dtype),
     round=tf.round,
 )
-
-
-def join(parameter: Any, remainder: Any) -> Any:
-    """Return the float32 that a bfloat16 tensor and its int16 residual are."""
-    return residual.join(parameter, remainder, parameter.dtype.name, _OPERATIONS)
-
-
-def split(value: Any, dtype: Any) -> tuple[Any, Any]:
-    """Return the bfloat16 tensor, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, tf.as_dtype(dtype).name, _OPERATIONS)
 
 
 def read(variable: Any, remainder: Any, dtype: Any) -> Any:
@@ -78,9 +85,9 @@ def in_xla() -> bool:
 def updates(c: Coefficients, count: int, dtype: Any, looks_back: bool) -> list[Update]:
     """Return for each of some variables what makes its update.
 
-    That takes a row: a ``tf.Variable`` of float32, float64 or bfloat16, its dense gradient of m's
-    dtype, m and v as ``tf.Variable`` of at least float32, and of a bfloat16 variable the residual,
-    an int16 ``tf.Variable``, or None. It writes into all but the gradient.
+    That takes a row: a floating ``tf.Variable``, its dense gradient of m's dtype, m and v as
+    ``tf.Variable`` of at least float32, and of a 16-bit variable the residual, an int16
+    ``tf.Variable``, or None. It writes into all but the gradient.
 
     Args:
         c: The scalars of this update, numbers or 0-d float64 tensors; the bias correction may be a

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-DTYPES = (tf.float32, tf.float64, tf.bfloat16)
+DTYPES = (tf.float32, tf.float64, tf.bfloat16, tf.float16)
 
 
 def check_mode() -> None:
@@ -48,7 +48,7 @@ def check_variable(variable: Any) -> None:
     """Refuse what is not a variable that can be updated.
 
     Raises:
-        TypeError: It is not a ``tf.Variable`` of float32, float64 or bfloat16.
+        TypeError: It is not a ``tf.Variable`` of float32, float64, bfloat16 or float16.
         ValueError: Its shape is not fully defined, or its replicas may differ.
     """
     if not isinstance(variable, tf.Variable):
@@ -59,14 +59,9 @@ def check_variable(variable: Any) -> None:
         )
         raise TypeError(f"variables must be tf.Variable, got {variable!r}{hint}")
     if variable.dtype not in DTYPES:
-        hint = (
-            "; for mixed precision keep variables in float32 and cast them where they are used"
-            if variable.dtype == tf.float16
-            else ""
-        )
         raise TypeError(
-            f"variables must be float32, float64 or bfloat16, got {variable.name} of "
-            f"{variable.dtype.name}{hint}"
+            "variables must be float32, float64, bfloat16 or float16, got "
+            f"{variable.name} of {variable.dtype.name}"
         )
     if not variable.shape.is_fully_defined():
         raise ValueError(

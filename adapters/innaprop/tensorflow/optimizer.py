@@ -15,7 +15,7 @@ from innaprop.tensorflow.checks import (
     checked_pairs,
 )
 from innaprop.tensorflow.distribution import check_placement, on_each_replica, once
-from innaprop.tensorflow.state import Index, make_state
+from innaprop.tensorflow.state import Index, make_state, state_dtype
 from innaprop_core import momentum
 
 __all__ = ["INNAprop"]
@@ -30,11 +30,11 @@ class INNAprop(tf.Module):
     state exists. State is kept in the order in which variables were met: ``build`` fixes that
     order beforehand.
 
-    bfloat16 variables have float32 state and 16 more bits, the residual: variable and residual
-    together are the float32 trajectory.
+    bfloat16 and float16 variables have float32 state and 16 more bits, the residual: variable and
+    residual together are the float32 trajectory, of float16 within its range.
 
     The constraint of a ``tf.Variable`` is applied after each update; the momentum stays as it is.
-    Of a bfloat16 variable it takes the value without the residual, which becomes zero in the
+    Of a 16-bit variable it takes the value without the residual, which becomes zero in the
     elements that the constraint changes.
 
     Args:
@@ -50,7 +50,7 @@ class INNAprop(tf.Module):
         epsilon: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0. Default
             0.01.
-        residual: Whether bfloat16 variables have a residual. Default True.
+        residual: Whether 16-bit variables have a residual. Default True.
         name: Name of the module. Default "INNAprop".
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
             without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
@@ -59,11 +59,11 @@ class INNAprop(tf.Module):
     Attributes:
         iterations: Calls of ``apply_gradients``, a ``tf.Variable`` of int64.
         momentums: The momentum of every variable met so far, in that order; of the variable's
-            shape and dtype, float32 for bfloat16.
+            shape and dtype, float32 for 16 bits.
         second_moments: Likewise the second moment.
         updates: Likewise the updates made, int64: a variable that had no gradient at some
             iterations has fewer.
-        residuals: Likewise the residual, int16, of bfloat16 variables; None for others.
+        residuals: Likewise the residual, int16, of 16-bit variables; None for others.
 
     Raises:
         TypeError: An argument is not a number.
@@ -137,7 +137,7 @@ class INNAprop(tf.Module):
 
     @property
     def residual(self) -> bool:
-        """Whether bfloat16 variables that are met from now on have a residual.
+        """Whether 16-bit variables that are met from now on have a residual.
 
         Raises:
             TypeError: On setting, the value is not a bool.
@@ -234,7 +234,7 @@ class INNAprop(tf.Module):
         restored into variables that will be met in another order.
 
         Args:
-            var_list: float32, float64 or bfloat16 ``tf.Variable`` of fully defined shapes.
+            var_list: float32, float64, bfloat16 or float16 ``tf.Variable`` of fully defined shapes.
 
         Raises:
             TypeError: One is not a ``tf.Variable`` of these dtypes, or its constraint gives another
@@ -295,9 +295,9 @@ class INNAprop(tf.Module):
             ``iterations``.
 
         Raises:
-            TypeError: A variable is not a float32, float64 or bfloat16 ``tf.Variable``, or a
-                gradient or what its constraint gives has another dtype; what a schedule gave is
-                not a number.
+            TypeError: A variable is not a ``tf.Variable`` of float32, float64, bfloat16 or float16,
+                a gradient or what its constraint gives has another dtype, or what a schedule gave
+                is not a number.
             ValueError: There is no gradient at all, a variable comes twice, a gradient has
                 another shape than its variable, or what a constraint gives has, a variable was
                 not created under the strategy
@@ -354,10 +354,10 @@ class INNAprop(tf.Module):
             parameter: A ``tf.Variable``; one that was not updated yet has its initial psi.
 
         Returns:
-            A tensor of the variable's shape and dtype, float32 for bfloat16.
+            A tensor of the variable's shape and dtype, float32 for 16 bits.
 
         Raises:
-            TypeError: It is not a ``tf.Variable`` of float32, float64 or bfloat16.
+            TypeError: It is not a ``tf.Variable`` of float32, float64, bfloat16 or float16.
             ValueError: Its shape is not fully defined, or its replicas may differ.
 
         Source: arXiv 2410.05871, Algorithm 1.
@@ -379,18 +379,18 @@ class INNAprop(tf.Module):
             parameter: A ``tf.Variable``.
 
         Returns:
-            A tensor of the variable's shape; of a bfloat16 variable the float32 that it and its
+            A tensor of the variable's shape; of a 16-bit variable the float32 that it and its
             residual are together, of others the value, in its dtype.
 
         Raises:
-            TypeError: It is not a ``tf.Variable`` of float32, float64 or bfloat16.
+            TypeError: It is not a ``tf.Variable`` of float32, float64, bfloat16 or float16.
             ValueError: Its shape is not fully defined, or its replicas may differ.
         """
         check_variable(parameter)
         residual = None
         if parameter in self._index:
             residual = self.residuals[self._index[parameter]]
-        return variables.read(parameter, residual, _state_dtype(parameter))
+        return variables.read(parameter, residual, state_dtype(parameter))
 
     def _update(self, var_list: list[Any], gradients: list[Any]) -> None:
         """Make one update of variables with dense gradients, in cross-replica context."""
@@ -468,13 +468,9 @@ def _check_sequence(var_list: Any) -> None:
         raise TypeError(f"var_list must be a sequence of variables, got {var_list!r}")
 
 
-def _state_dtype(variable: Any) -> Any:
-    return tf.float32 if variable.dtype == tf.bfloat16 else variable.dtype
-
-
 def _dense(gradient: Any, variable: Any) -> Any:
     """Return a gradient as a tensor of the variable's shape and its state's dtype."""
-    dtype = _state_dtype(variable)
+    dtype = state_dtype(variable)
     if isinstance(gradient, tf.IndexedSlices):
         values = tf.cast(gradient.values, dtype)
         return tf.math.unsorted_segment_sum(values, gradient.indices, variable.shape[0])

@@ -10,13 +10,18 @@ class State(NamedTuple):
     """What the optimizer keeps for one variable: ``tf.Variable``, placed as that one is."""
 
     momentum: Any
-    """Of the variable's shape; float32 for bfloat16."""
+    """Of the variable's shape and ``state_dtype``."""
     second_moment: Any
     """Likewise."""
     updates: Any
     """The updates made, a scalar of int64."""
     residual: Any
-    """int16, of a bfloat16 variable's shape; else None."""
+    """int16, of a 16-bit variable's shape; else None."""
+
+
+def state_dtype(variable: Any) -> Any:
+    """Return the dtype of a variable's state: its own, float32 for bfloat16 and float16."""
+    return tf.float32 if variable.dtype.size == 2 else variable.dtype
 
 
 def make_state(variable: Any, with_residual: bool) -> State:
@@ -24,14 +29,13 @@ def make_state(variable: Any, with_residual: bool) -> State:
 
     Args:
         variable: ``tf.Variable`` of a fully defined shape.
-        with_residual: Whether a bfloat16 variable gets a residual.
+        with_residual: Whether a bfloat16 or float16 variable gets a residual.
 
     Raises:
         ValueError: A ``tf.function`` that was traced before is being traced once more.
     """
     name = variable.name.partition(":")[0]
-    sixteen_bits = variable.dtype == tf.bfloat16
-    dtype = tf.float32 if sixteen_bits else variable.dtype
+    dtype = state_dtype(variable)
 
     def make(suffix: str, shape: Any, dtype: Any) -> Any:
         zeros = tf.zeros(shape, dtype)
@@ -44,7 +48,7 @@ def make_state(variable: Any, with_residual: bool) -> State:
                 make("second_moment", variable.shape, dtype),
                 make("updates", (), tf.int64),
                 make("residual", variable.shape, tf.int16)
-                if sixteen_bits and with_residual
+                if with_residual and variable.dtype != dtype
                 else None,
             )
     except ValueError as error:

@@ -28,7 +28,6 @@ from innaprop_conformance.results import (
     write_results,
 )
 from innaprop_conformance.runner import (
-    compute_truths,
     find_truths,
     progress_bars,
     run_cases,
@@ -37,6 +36,7 @@ from innaprop_conformance.runner import (
 from innaprop_conformance.training.numpy import train as train_in_numpy
 from innaprop_conformance.training.task import Task
 from innaprop_conformance.truth import Truth
+from innaprop_conformance.truths import truths_of
 
 
 class _NewFile(click.Path):
@@ -263,7 +263,7 @@ def _truths_by_name(
     cases: Mapping[str, Case], progress: Progress, jobs: int | None
 ) -> dict[str, Truth]:
     keys = {(name, "parameter"): case for name, case in cases.items()}
-    return {name: truth for (name, _), truth in compute_truths(keys, progress, jobs).items()}
+    return {name: truth for (name, _), truth in truths_of(keys, progress, jobs).items()}
 
 
 def _chosen(names: tuple[str, ...]) -> dict[str, type[Backend]]:

@@ -1,14 +1,10 @@
 """Every backend in a process of its own, and what came of it."""
 
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,23 +25,22 @@ from innaprop_conformance.backends import Backend
 from innaprop_conformance.bounds import FORMATS
 from innaprop_conformance.cases import Case
 from innaprop_conformance.judge import judge
+from innaprop_conformance.processes import Worker
 from innaprop_conformance.results import Conformance, Learning
 from innaprop_conformance.training.task import Task, Training
-from innaprop_conformance.truth import Truth, find_truth
+from innaprop_conformance.truth import Truth
+from innaprop_conformance.truths import truths_of
 
 Backends = Mapping[str, type[Backend]]
 Cases = Mapping[str, Case]
 Truths = Mapping[tuple[str, str], Truth]
 Result = TypeVar("Result")
 
-TIMEOUT = 3600.0
-"""Seconds after which a backend's process is ended."""
-
 
 def find_truths(
     backends: Backends, cases: Cases, progress: Progress, processes: int | None = None
 ) -> Truths:
-    """Compute the ground truths that backends are held to.
+    """Return the ground truths that backends are held to.
 
     Args:
         backends: By name.
@@ -62,30 +57,7 @@ def find_truths(
         for dtype in backend.dtypes
         for case in backend.asked(cases, dtype).values()
     }
-    return compute_truths(keys, progress, processes)
-
-
-def compute_truths(
-    keys: Mapping[tuple[str, str], Case], progress: Progress, processes: int | None = None
-) -> Truths:
-    """Compute ground truths.
-
-    Args:
-        keys: Cases, by their name and what is counted in them (see ``find_truth``).
-        progress: Where a bar is shown.
-        processes: How many compute. Default None, as many as there are cores.
-    """
-    # The long ones first, or one process would be waited for.
-    ordered = sorted(keys, key=lambda key: -keys[key].steps)
-    bar = progress.add_task("ground truth", total=len(keys))
-    # Not forked: the parent has threads, for its progress bars.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
-        futures = {key: pool.submit(find_truth, keys[key], key[1]) for key in ordered}
-        for future in as_completed(futures.values()):
-            future.result()
-            progress.advance(bar)
-    return {key: future.result() for key, future in futures.items()}
+    return truths_of(keys, progress, processes)
 
 
 def run_cases(
@@ -202,7 +174,7 @@ class _Job:
 
     progress: Progress
     bar: TaskID
-    process: subprocess.Popen[str] | None = None
+    worker: Worker | None = None
 
     def run(
         self, what: str, name: str, backend: type[Backend], folder: Path
@@ -213,44 +185,21 @@ class _Job:
         """
         self.progress.start_task(self.bar)
         errors: list[tuple[str | None, str]] = []
-        with tempfile.TemporaryFile("w+", errors="replace") as stderr:
-            process = self.process = subprocess.Popen(
-                [sys.executable, "-m", "innaprop_conformance.worker", what, name, str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **backend.environment},
-            )
-            timer = threading.Timer(TIMEOUT, process.kill)
-            timer.start()
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    message = json.loads(line)
-                    if "error" in message:
-                        errors.append((message.get("dtype"), message["error"]))
-                    else:
-                        self.progress.update(self.bar, completed=message["done"])
-                code = process.wait()
-                late = not timer.is_alive()
-            finally:
-                timer.cancel()
-                process.kill()
-                process.stdout.close()  # type: ignore[union-attr]
-                process.wait()
-            stderr.seek(0)
-            lines = [line for line in stderr.read().splitlines() if line.strip()]
-        if code:
-            how = f"exit code {code}" if code > 0 else f"signal {-code}"
-            how = f"being too late ({TIMEOUT:g} s)" if late else how
-            return ": ".join([f"its process died with {how}", *lines[-1:]]), errors
-        return None, errors
+        arguments = (what, name, str(folder))
+        with Worker(
+            "innaprop_conformance.worker", *arguments, environment=backend.environment
+        ) as self.worker:
+            for answer in self.worker.answers():
+                if "error" in answer:
+                    errors.append((answer.get("dtype"), answer["error"]))
+                else:
+                    self.progress.update(self.bar, completed=answer["done"])
+            return self.worker.death(), errors
 
     def end(self) -> None:
         """End the process, if there is one."""
-        if self.process is not None:
-            self.process.kill()
+        if self.worker is not None:
+            self.worker.end()
 
 
 def _each(

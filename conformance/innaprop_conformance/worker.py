@@ -1,26 +1,24 @@
 """The process of one backend: ``python -m innaprop_conformance.worker JOB BACKEND FOLDER``.
 
-Results are files in FOLDER. Standard output carries one JSON object per line, for whoever
-started the process: ``{"done": n}`` after every piece of work, ``{"error": text, "dtype":
-name}`` for a case that failed. What frameworks print goes to standard error.
+Results are files in FOLDER. Its answers: ``{"done": n}`` after every piece of work, ``{"error":
+text, "dtype": name}`` for a case that failed.
 """
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from innaprop_conformance.backends import Backend, load_backend
 from innaprop_conformance.cases import Case
+from innaprop_conformance.processes import Message, answers
 from innaprop_conformance.training.task import Task
 
-Say = Callable[[dict[str, Any]], None]
+Say = Callable[[Message], None]
 
 
 def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
@@ -63,13 +61,7 @@ JOBS: dict[str, Callable[[Backend, Path, Say], None]] = {
 def main() -> None:
     """Do the job named on the command line."""
     job, name, folder = sys.argv[1:]
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def say(message: dict[str, Any]) -> None:
-        print(json.dumps(message), file=channel)
-
-    JOBS[job](load_backend(name)(), Path(folder), say)
+    JOBS[job](load_backend(name)(), Path(folder), answers())
 
 
 if __name__ == "__main__":

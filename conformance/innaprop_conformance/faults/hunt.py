@@ -5,20 +5,16 @@ these it says in a whole run too.
 """
 
 import importlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from innaprop_conformance.cases import CASES, Array, Case
-from innaprop_conformance.corridor import Corridor
+from innaprop_conformance.cases import CASES, Case
 from innaprop_conformance.faults.fault import Fault
 from innaprop_conformance.faults.seeding import seeded
 from innaprop_conformance.judge import Verdict, judge
-from innaprop_conformance.truth import Truth, find_truth
+from innaprop_conformance.truths import truth_of
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,10 @@ class Hunter:
     Args:
         backend: Name of the backend.
         updates: How many updates of a case are followed.
-        truths: A folder where ground truths are kept, which may be shared by processes.
+        truths: A folder where ground truths are kept; None if there is none.
     """
 
-    def __init__(self, backend: str, updates: int, truths: Path) -> None:
+    def __init__(self, backend: str, updates: int, truths: Path | None) -> None:
         self._backend, self._updates, self._truths = backend, updates, truths
 
     def hunt(self, fault: Fault) -> Catch | None:
@@ -96,7 +92,7 @@ class Hunter:
         # The faulty adapter's suite has classes of its own; what judges is what was there before.
         fresh = importlib.import_module("innaprop_conformance.cases").CASES
         theta = backend.follow(self._shortened(fresh[name], seed), dtype)
-        truth = self._truth(self._shortened(CASES[name], seed), backend.counts)
+        truth = truth_of(self._shortened(CASES[name], seed), backend.counts, self._truths)
         return judge(name, dtype, theta, truth)
 
     @staticmethod
@@ -110,34 +106,6 @@ class Hunter:
 
     def _shortened(self, case: Case, seed: int) -> Case:
         return replace(case, seed=seed, steps=min(self._updates, case.steps))
-
-    def _truth(self, case: Case, counts: str) -> Truth:
-        file = self._truths / f"{case.name},{case.seed},{counts}.npz"
-        if not file.exists():
-            # Whole or not at all: other processes look for it.
-            part = file.with_suffix(f".{self._backend}.npz")
-            _write(part, find_truth(case, counts))
-            part.replace(file)
-        return _read(file)
-
-
-def _write(file: Path, truth: Truth) -> None:
-    corridors = {
-        f"{dtype}.{name}": array
-        for dtype, corridor in truth.corridors.items()
-        for name, array in vars(corridor).items()
-    }
-    np.savez(file, start=truth.start, theta=truth.theta, **corridors)
-
-
-def _read(file: Path) -> Truth:
-    corridors: dict[str, dict[str, Array]] = defaultdict(dict)
-    with np.load(file) as arrays:
-        for key in arrays:
-            dtype, _, name = key.rpartition(".")
-            corridors[dtype][name] = arrays[key]
-    parts = corridors.pop("")
-    return Truth(**parts, corridors={d: Corridor(**arrays) for d, arrays in corridors.items()})
 
 
 def _large_steps_first(cases: dict[str, Case]) -> list[str]:

@@ -1,9 +1,6 @@
 """Every backend's faults, some processes at a time, and what came of them."""
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +14,8 @@ from innaprop_conformance.backends import Backend
 from innaprop_conformance.cases import CASES
 from innaprop_conformance.faults.fault import Fault
 from innaprop_conformance.faults.hunt import Catch
+from innaprop_conformance.processes import Worker
+from innaprop_conformance.truths import truths_folder
 
 UPDATES = 30
 """How many updates of each case are followed, if nothing else is said."""
@@ -71,6 +70,7 @@ def hunt_all(
     """
     of = {name: [f for f in faults if name in f.backends] for name in backends}
     names = sorted((n for n in of if of[n]), key=lambda n: len(backends[n].cases()))
+    truths = truths_folder()
     bar = progress.add_task("faults", total=sum(len(of[name]) for name in names))
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -85,15 +85,10 @@ def hunt_all(
                 "faults": [fault.as_dict() for fault in of[name]],
                 "updates": updates,
                 "seeds": min(seeds, FEW_SEEDS) if slow else seeds,
-                "truths": folder,
+                "truths": truths and str(truths),
             }
-            environment = {
-                **os.environ,
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                # Faulty kernels are not to stay.
-                "INNAPROP_CACHE": str(Path(folder, "kernels")),
-                **backend.environment,
-            }
+            # Faulty kernels are not to stay.
+            environment = {"INNAPROP_CACHE": str(Path(folder).resolve()), **backend.environment}
             return _run(name, job, environment, lambda: progress.advance(bar))
 
         hunts = {hunt.backend: hunt for hunt in pool.map(one, names)}
@@ -101,37 +96,21 @@ def hunt_all(
 
 
 def _run(
-    name: str, job: dict[str, Any], environment: dict[str, str], advance: Callable[[], None]
+    name: str, job: dict[str, Any], environment: Mapping[str, str], advance: Callable[[], None]
 ) -> Hunt:
     """Run the worker of one backend to its end."""
     hunt = Hunt(name)
-    with tempfile.TemporaryFile("w+", errors="replace") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "innaprop_conformance.faults.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env=environment,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with process:
-            process.stdin.write(json.dumps(job))
-            process.stdin.close()
-            for line in process.stdout:
-                message = json.loads(line)
-                if "run" in message:
-                    hunt.runs += 1
-                    hunt.false_alarms += [message["run"]] if message["run"] else []
-                    continue
-                advance()
-                catch = message["catch"]
-                hunt.catches[message["fault"]] = Catch(**catch) if catch else None
-                if message["error"]:
-                    hunt.errors[message["fault"]] = message["error"]
-        if process.returncode:
-            stderr.seek(0)
-            lines = [line for line in stderr.read().splitlines() if line.strip()]
-            hunt.death = ": ".join([f"exit code {process.returncode}", *lines[-1:]])
+    with Worker("innaprop_conformance.faults.worker", environment=environment) as worker:
+        worker.tell(job)
+        for answer in worker.answers():
+            if "run" in answer:
+                hunt.runs += 1
+                hunt.false_alarms += [answer["run"]] if answer["run"] else []
+                continue
+            advance()
+            catch = answer["catch"]
+            hunt.catches[answer["fault"]] = Catch(**catch) if catch else None
+            if answer["error"]:
+                hunt.errors[answer["fault"]] = answer["error"]
+        hunt.death = worker.death()
     return hunt

@@ -1,33 +1,27 @@
 """The process of one backend: ``python -m innaprop_conformance.faults.worker``.
 
-Standard input is one JSON object: ``{"backend": name, "faults": [...], "updates": n, "seeds": n,
-"truths": folder}``. Standard output carries one JSON object per line: ``{"fault": name, "catch":
-object or null, "error": text or null}`` for every fault, ``{"run": text or null}`` for every run
-without one. What frameworks print goes to standard error.
+Its standard input is a line, ``{"backend": name, "faults": [...], "updates": n, "seeds": n,
+"truths": folder or null}``. Its answers: ``{"fault": name, "catch": object or null, "error": text
+or null}`` for every fault, ``{"run": text or null}`` for every run without one.
 """
 
 import json
-import os
 import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from innaprop_conformance.faults.fault import Fault
 from innaprop_conformance.faults.hunt import Hunter
+from innaprop_conformance.processes import answers
 
 
 def main() -> None:
     """Do what standard input says."""
-    job = json.load(sys.stdin)
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def say(message: dict[str, Any]) -> None:
-        print(json.dumps(message), file=channel)
-
-    hunter = Hunter(job["backend"], job["updates"], Path(job["truths"]))
+    job = json.loads(sys.stdin.readline())
+    say = answers()
+    truths = job["truths"] and Path(job["truths"])
+    hunter = Hunter(job["backend"], job["updates"], truths)
     cases = []
     for values in job["faults"]:
         fault = Fault.from_dict(values)

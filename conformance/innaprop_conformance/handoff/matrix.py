@@ -1,14 +1,10 @@
 """Every player's first half, gone on with by every other, and the verdicts on both together."""
 
-import contextlib
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +14,10 @@ from innaprop_conformance.handoff import runs
 from innaprop_conformance.handoff.player import load_player
 from innaprop_conformance.handoff.worker import trajectory_file
 from innaprop_conformance.judge import Verdict, judge
+from innaprop_conformance.processes import Worker
 from innaprop_conformance.truth import Truth
 
-TIMEOUT = 600.0
+TIMEOUT = 1200.0
 """Seconds after which a player's process is ended."""
 
 
@@ -54,97 +51,60 @@ def play(players: Sequence[str], jobs: int | None = None) -> list[Handoff]:
         jobs: Processes that work at a time. Default None, as many as there are cores.
     """
     truths = {name: runs.truth(name) for name in runs.names()}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        workers = {player: _Worker(player, folder) for player in players}
-        try:
-            with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-                list(pool.map(_Worker.first, workers.values()))
-                begun = [player for player, worker in workers.items() if not worker.death]
-                list(pool.map(lambda worker: worker.second(begun), workers.values()))
-        finally:
-            for worker in workers.values():
-                worker.end()
+
+        def first(player: str) -> _Playing:
+            # Started here, so that not more play at a time than there are jobs.
+            playing = _Playing(player, stack.enter_context(_start(player, folder)))
+            playing.first()
+            return playing
+
+        with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+            playing = dict(zip(players, pool.map(first, players), strict=True))
+            begun = [player for player, one in playing.items() if not one.death]
+            list(pool.map(lambda one: one.second(begun), playing.values()))
         return [
-            _handoff(folder, source, target, workers, truths)
+            _handoff(folder, source, target, playing, truths)
             for source in players
             for target in players
         ]
 
 
 @dataclass
-class _Worker:
-    """A player's process, which waits between the halves."""
+class _Playing:
+    """A player at work in its own process, which waits between the halves."""
 
     player: str
-    folder: Path
+    worker: Worker
     death: str | None = None
     errors: list[tuple[str, str]] = field(default_factory=list)
     """Sources from which it could not go on, and why."""
-    process: subprocess.Popen[str] | None = None
 
     def first(self) -> None:
-        """Start the process, and wait until it has played the first half."""
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "innaprop_conformance.handoff.worker",
-                    self.player,
-                    str(self.folder),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={
-                    **os.environ,
-                    "TF_CPP_MIN_LOG_LEVEL": "3",
-                    # The arrays are small, and threads of several processes wait for each other.
-                    "OMP_NUM_THREADS": "1",
-                    **load_player(self.player).environment,
-                },
-            )
+        """Wait until it has played the first half."""
         self._wait("first")
 
     def second(self, sources: Sequence[str]) -> None:
         """Have it go on from where some players have stopped, and wait until it has."""
-        if self.death:
-            return
-        assert self.process is not None
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # What it died of is in its log.
-            print(*sources, file=self.process.stdin, flush=True)
-        self._wait("second")
-
-    def end(self) -> None:
-        """End the process, if there is one."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / f"{self.player}.log"
+        if self.death is None:
+            self.worker.tell(list(sources))
+            self._wait("second")
 
     def _wait(self, half: str) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        timer = threading.Timer(TIMEOUT, self.process.kill)
-        timer.start()
-        try:
-            for line in self.process.stdout:
-                message = json.loads(line)
-                if "error" in message:
-                    self.errors.append((message["source"], message["error"]))
-                elif message["played"] == half:
-                    return
-        finally:
-            timer.cancel()
-        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line]
-        code = self.process.wait()
-        self.death = ": ".join([f"the process of {self.player} ended with {code}", *lines[-1:]])
+        for answer in self.worker.answers():
+            if "error" in answer:
+                self.errors.append((answer["source"], answer["error"]))
+            elif answer["played"] == half:
+                return
+        self.death = f"{self.player}: {self.worker.death() or 'its process ended early'}"
+
+
+def _start(player: str, folder: Path) -> Worker:
+    # The arrays are small, and threads of several processes wait for each other.
+    environment = {"OMP_NUM_THREADS": "1", **load_player(player).environment}
+    module = "innaprop_conformance.handoff.worker"
+    return Worker(module, player, str(folder), environment=environment, timeout=TIMEOUT)
 
 
 def hold(
@@ -183,12 +143,12 @@ def _handoff(
     folder: Path,
     source: str,
     target: str,
-    workers: Mapping[str, _Worker],
+    playing: Mapping[str, _Playing],
     truths: Mapping[str, Truth],
 ) -> Handoff:
     verdicts, missing = hold(folder, source, target, truths)
-    reasons = [text for where, text in workers[target].errors if where == source]
-    deaths = [workers[player].death for player in (source, target)]
+    reasons = [text for where, text in playing[target].errors if where == source]
+    deaths = [playing[player].death for player in (source, target)]
     failure = next(filter(None, [*deaths, *reasons]), None)
     if missing and failure is None:
         failure = f"{missing} runs are without verdict"

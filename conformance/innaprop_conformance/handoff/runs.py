@@ -5,7 +5,8 @@ from typing import NamedTuple
 from innaprop_conformance.cases import Array, Case, Group, Schedule
 from innaprop_conformance.cases.families import SHAPES
 from innaprop_conformance.handoff.player import Player
-from innaprop_conformance.truth import Truth, find_truth
+from innaprop_conformance.truth import Truth
+from innaprop_conformance.truths import truth_of, truths_folder
 from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
 
 STEPS = 60
@@ -46,7 +47,7 @@ def shared_dtypes(name: str, *players: type[Player]) -> list[str]:
 
 def truth(name: str) -> Truth:
     """Return the exact trajectory of a run that nobody interrupts."""
-    return find_truth(_CASES[name])
+    return truth_of(_CASES[name], folder=truths_folder())
 
 
 # Every dtype and every (alpha, beta) is compiled for itself, which is what takes the time.

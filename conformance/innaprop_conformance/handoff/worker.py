@@ -1,19 +1,17 @@
 """The process of one player: ``python -m innaprop_conformance.handoff.worker PLAYER FOLDER``.
 
 It plays the first half of every run and writes state, weights and trajectory into FOLDER. Then
-it reads a line with the names of players, and goes on from where each of them has stopped, with
-one optimizer after the other's run: what a state leaves behind would show. Standard output
-carries a JSON object per line: ``{"played": "first"}``, ``{"played": "second"}``, and
-``{"error": text, "source": player}`` for what failed.
+it reads a line with a list of players, and goes on from where each of them has stopped, with
+one optimizer after the other's run: what a state leaves behind would show. Its answers:
+``{"played": "first"}``, ``{"played": "second"}``, and ``{"error": text, "source": player}`` for
+what failed.
 """
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,8 +19,9 @@ from innaprop_conformance.cases import Array as Flat
 from innaprop_conformance.cases import flat
 from innaprop_conformance.handoff import runs
 from innaprop_conformance.handoff.player import Array, Player, load_player, weights
+from innaprop_conformance.processes import Message, answers
 
-Say = Callable[[dict[str, Any]], None]
+Say = Callable[[Message], None]
 
 
 def state_file(folder: Path, run: str, dtype: str, source: str) -> Path:
@@ -92,16 +91,11 @@ def _advance(player: Player, run: runs.Run, start: int, stop: int) -> Flat:
 def main() -> None:
     """Play the player named on the command line."""
     name, folder = sys.argv[1], Path(sys.argv[2])
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def say(message: dict[str, Any]) -> None:
-        print(json.dumps(message), file=channel)
-
+    say = answers()
     player = load_player(name)()
     play_first(player, name, folder)
     say({"played": "first"})
-    play_second(player, name, folder, sys.stdin.readline().split(), say)
+    play_second(player, name, folder, json.loads(sys.stdin.readline()), say)
     say({"played": "second"})
 
 

@@ -1,0 +1,108 @@
+"""Processes that work for the suite, and say in lines of JSON how far they are.
+
+A worker is a module with a ``main``. It reads JSON objects from standard input and writes its own,
+one per line, by ``answers``; what frameworks print goes to standard error.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+Message = dict[str, Any]
+
+TIMEOUT = 3600.0
+"""Seconds without an end after which a process is ended, if nothing else is said."""
+
+
+class Worker:
+    """A process of this interpreter that runs a module; a context that ends it.
+
+    Args:
+        module: Its full name.
+        *arguments: For its command line.
+        environment: Variables to set for it, besides this process's.
+        timeout: Seconds after which it is ended. Default ``TIMEOUT``.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str],
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._timeout, self._is_late = timeout, False
+        # Closed with the process.
+        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        )
+        self._timer = threading.Timer(timeout, self._end_late)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def tell(self, message: Any) -> None:
+        """Write a line of JSON to its standard input; what it died of, ``death`` says."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            print(json.dumps(message), file=self._process.stdin, flush=True)
+
+    def answers(self) -> Iterator[Message]:
+        """Yield what it says, until it ends."""
+        assert self._process.stdout is not None
+        yield from map(json.loads, self._process.stdout)
+
+    def death(self) -> str | None:
+        """Wait until the process has ended; return why it died, or None."""
+        code = self._process.wait()
+        if not code:
+            return None
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
+        how = f"being too late ({self._timeout:g} s)" if self._is_late else how
+        self._stderr.seek(0)
+        lines = [line for line in self._stderr.read().splitlines() if line.strip()]
+        return ": ".join([f"its process died with {how}", *lines[-1:]])
+
+    def end(self) -> None:
+        """End the process, if it has not ended; may be called from another thread."""
+        self._timer.cancel()
+        self._process.kill()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        # Waits, and closes the pipes; what was not read is lost.
+        with suppress(BrokenPipeError):
+            self._process.__exit__(None, None, None)
+        self._stderr.close()
+
+    def _end_late(self) -> None:
+        self._is_late = True
+        self._process.kill()
+
+
+def answers() -> Callable[[Message], None]:
+    """Return what writes a line of JSON to standard output, which nothing else reaches from now on.
+
+    For a worker's ``main``.
+    """
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(message: Message) -> None:
+        print(json.dumps(message), file=channel)
+
+    return say

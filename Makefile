@@ -6,19 +6,36 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --build-constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -q
+# Two tests at a time: threads of their own would only wait for each other.
+PYTEST_2 := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test check docs clean
+# What `make quick` asks of an adapter A besides its tests: that these backends agree.
+QUICK_core := numpy
+QUICK_torch := numpy torch torch-foreach torch-fused
+QUICK_tensorflow := numpy tensorflow tensorflow-xla
+QUICK_optax := numpy optax
+KERAS_BACKEND ?= tensorflow
+QUICK_keras := numpy keras-$(KERAS_BACKEND)
+QUICK := $(patsubst %,--backend %,$(QUICK_$(or $(A),core)))
+SINCE ?= HEAD
+
+.PHONY: demo quick test check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
 
 test: check
-	$(PYTEST) -n 2 --dist worksteal tests --ignore tests/keras --ignore tests/conformance
+	$(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/keras
 	KERAS_BACKEND=jax $(PYTEST) tests/keras
 	KERAS_BACKEND=torch $(PYTEST) tests/keras
 	$(PYTEST) tests/conformance
+
+quick: check
+	$(PYTEST_2) tests/core tests/house $(if $(A),tests/$(A))
+	$(BIN)/innaprop-conformance run $(QUICK) --family groups --family "missing gradients" --family decay
+	$(BIN)/python -m innaprop_conformance.faults tests/conformance/faults $(QUICK) --changed-since $(SINCE) --seeds 1
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

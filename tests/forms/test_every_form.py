@@ -129,6 +129,15 @@ def test_every_small_size_at_every_address(form, dtype, offset):
     assert_close(follow(FORMS[form], range(258), dtype, offset=offset, updates=2), dtype)
 
 
+@pytest.fixture
+def two_threads():
+    """Whatever OMP_NUM_THREADS says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "sizes",
@@ -140,7 +149,7 @@ def test_every_small_size_at_every_address(form, dtype, offset):
         (ELEMENTS_IN_CACHE - 1, 2, ELEMENTS_IN_CACHE + 3),
     ],
 )
-def test_where_threads_and_parts_end(form, sizes):
+def test_where_threads_and_parts_end(form, sizes, two_threads):
     assert_close(follow(FORMS[form], sizes, torch.float32, updates=2), torch.float32)
 
 

@@ -1,5 +1,6 @@
 """``python -m innaprop_conformance.faults``: seed faults, and show which case catches each."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +33,13 @@ BEGIN, END = "<!-- begin: faults -->\n", "<!-- end: faults -->\n"
     metavar="NAME",
     help="Only this backend; may be given more than once. Default: every one.",
 )
+@click.option(
+    "--changed-since",
+    "revision",
+    metavar="REVISION",
+    help="Only faults in files that git finds changed since then, in the folder that this is run "
+    "in or below; HEAD: not committed yet.",
+)
 @click.option("--updates", default=UPDATES, show_default=True, help="Updates of each case.")
 @click.option(
     "--seeds", default=SEEDS, show_default=True, help="Runs with other values, without a fault."
@@ -45,6 +53,7 @@ BEGIN, END = "<!-- begin: faults -->\n", "<!-- end: faults -->\n"
 def main(
     files: tuple[Path, ...],
     names: tuple[str, ...],
+    revision: str | None,
     updates: int,
     seeds: int,
     jobs: int | None,
@@ -59,6 +68,9 @@ def main(
         faults = read_faults(files)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="FILE") from error
+    if revision is not None:
+        changed = _changed_since(revision)
+        faults = [fault for fault in faults if any(fault.touches(file) for file in changed)]
     known = load_backends()
     for name in {*names, *(name for fault in faults for name in fault.backends)} - known.keys():
         raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}")
@@ -67,6 +79,9 @@ def main(
         for name, backend in known.items()
         if not backend.load_error and not backend.missing() and (not names or name in names)
     }
+    if revision is not None and not any(name in f.backends for f in faults for name in backends):
+        console.print(f"no fault is in a file that has changed since {revision}", highlight=False)
+        return
     with progress_bars(console) as progress:
         hunts = hunt_all(faults, backends, progress, updates=updates, seeds=seeds, jobs=jobs)
     parts = [
@@ -87,6 +102,20 @@ def main(
         after = rest.partition(END)[2]
         page.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
     sys.exit(0 if hunts and not lines else 1)
+
+
+def _changed_since(revision: str) -> list[str]:
+    """Return the files, committed or not, that differ from a revision, and new ones."""
+    files: list[str] = []
+    for command in (
+        ["diff", "--name-only", "--relative", revision, "--"],
+        ["ls-files", "--others", "--exclude-standard"],
+    ):
+        done = subprocess.run(["git", *command], capture_output=True, text=True)
+        if done.returncode:
+            raise click.BadParameter(done.stderr.strip(), param_hint="--changed-since")
+        files += done.stdout.splitlines()
+    return files
 
 
 if __name__ == "__main__":

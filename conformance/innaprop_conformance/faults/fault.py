@@ -40,6 +40,10 @@ class Fault:
         """The packages whose sources are changed."""
         return {edit.file.partition("/")[0] for edit in self.edits}
 
+    def touches(self, file: str) -> bool:
+        """Return whether it is in a file, given with or without the folder on ``sys.path``."""
+        return any(f"/{file}".endswith(f"/{edit.file}") for edit in self.edits)
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, of which ``from_dict`` makes it again."""
         return asdict(self)

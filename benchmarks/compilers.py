@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from innaprop.forms import c
+from innaprop.forms import kernel
 from innaprop.forms.library import FLAGS
 from innaprop_conformance.results import read_results
 from innaprop_core.momentum import coefficients
@@ -32,7 +32,7 @@ COLUMNS = {
     "float16": ("torch-fused", "float16"),
     "bfloat16 and residual": ("torch-bfloat16", "float32"),
 }
-KERNEL = Path(c.__file__).with_name("kernel.c")
+KERNEL = kernel.SOURCE
 DRIVER = Path(__file__).with_name("other_machine.c")
 VALUES = coefficients(2, gamma=1e-2, alpha=0.1, beta=0.9, sigma=0.99, eps=1e-8, weight_decay=0.1)
 
@@ -75,7 +75,7 @@ def outputs(compiler: str, folder: Path, *emulator: str) -> list[list[int]]:
 
     Nothing, if the program is built but its emulator is not there.
     """
-    scalars = " ".join(f"X({name})" for name in c.SCALARS)
+    scalars = " ".join(f"X({name})" for name in kernel.SCALARS)
     library, program = folder / f"{compiler}.so", folder / compiler
     define = f"-DCOEFFICIENTS={scalars}"
     run([compiler, *FLAGS, "-fopenmp", define, str(KERNEL), "-o", str(library), "-lm"])

@@ -1,24 +1,18 @@
-"""Options for ``pytest --pyargs innaprop_conformance``, which runs the suite as tests.
+"""Options for the suite as tests.
 
-pytest finds this through its entry-point group: options have to be known before the tests are.
+``pytest -p innaprop_conformance.pytest_plugin --pyargs innaprop_conformance`` loads them. No entry
+point does: what is installed for one run would be loaded in all others too.
 """
 
-import sys
 from typing import Any
 
 
 def pytest_addoption(parser: Any) -> None:
-    """Add --innaprop-backend and --innaprop-family.
-
-    They are --backend and --family too where the command line names the suite: in other runs
-    those names belong to others.
-    """
-    named = any("innaprop_conformance" in argument for argument in sys.argv)
+    """Add --backend and --family."""
     group = parser.getgroup("innaprop", "INNAprop's conformance suite")
     for name, default in (("backend", "every one that can run here"), ("family", "every one")):
         group.addoption(
-            f"--innaprop-{name}",
-            *([f"--{name}"] if named else []),
+            f"--{name}",
             action="append",
             default=[],
             metavar="NAME",

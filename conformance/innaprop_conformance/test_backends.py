@@ -1,4 +1,4 @@
-"""The suite as tests: ``pytest --pyargs innaprop_conformance --backend NAME``.
+"""The suite as tests, with ``-p innaprop_conformance.pytest_plugin --backend NAME`` or of all.
 
 A test per backend, dtype and case. A backend runs once, when its first test does, in a process of
 its own.
@@ -17,8 +17,8 @@ from innaprop_conformance.runner import find_truths, progress_bars, run_cases
 
 def pytest_generate_tests(metafunc: Any) -> None:
     """Make a test of every case that a chosen backend follows."""
-    names = metafunc.config.getoption("innaprop_backend")
-    families = tuple(metafunc.config.getoption("innaprop_family"))
+    names = metafunc.config.getoption("innaprop_backend", [])
+    families = tuple(metafunc.config.getoption("innaprop_family", []))
     backends = load_backends()
     if unknown := set(names) - backends.keys():
         raise ValueError(

@@ -7,7 +7,8 @@ framework (options, groups, state, checkpoints) is the adapters' part. Each modu
 - ``foreach``: PyTorch, operation by operation, on lists of tensors.
 - ``single_tensor``: PyTorch, operation by operation, on a tensor at a time.
 - ``traced``: PyTorch, for ``torch.compile``.
-- ``c``, with ``kernel.c``: a C kernel for the CPU, one pass over memory; ``library`` builds it.
+- ``c``, with ``kernel.c``: a C kernel for the CPU, one pass over memory; ``kernel`` and ``library``
+  build it.
 - ``triton``, with ``triton_kernel``: the same for a GPU.
 - ``looking_back``: XLA on the CPU.
 - ``functional``: XLA elsewhere, and wherever nothing is written in place.

@@ -1,21 +1,21 @@
 """A C kernel for the CPU: all rows in one call, every value read and written once.
 
-The lines are in ``kernel.c``. It takes addresses, which a ``Layout`` keeps from step to step;
-nothing here holds a tensor.
+The lines are in ``kernel.c``, its tables in ``kernel``. It takes addresses, which a ``Layout``
+keeps from step to step; nothing here holds a tensor.
 """
 
 import ctypes
-import functools
 from array import array
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from innaprop.forms import Form, Row, library
+from innaprop.forms import Form, Row
+from innaprop.forms.kernel import Rows, Scalars
+from innaprop.forms.kernel import load as load
 from innaprop_core.momentum import Coefficients
 
 FORM = Form(
@@ -29,9 +29,6 @@ FORM = Form(
     reads_scalars=True,
     corrects=True,
 )
-SCALARS = (*Coefficients._fields, "gradient_scale")
-"""What the kernel gets of every set, in this order."""
-_SOURCE = Path(__file__).with_name("kernel.c")
 _KINDS = {
     (torch.float32, torch.float32): 0,
     (torch.float64, torch.float64): 1,
@@ -46,37 +43,6 @@ _STATES = {(dtype, torch.promote_types(dtype, torch.float32)) for dtype, _ in _K
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types whose tensors have one address; others may hold several tensors, or none yet."""
 _dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
-_COLUMNS = ("theta", "g", "m", "v", "residual", "step", "size", "kind", "set")
-
-
-class _Rows(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in _COLUMNS]
-
-
-class _Scalars(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_double) for name in SCALARS]
-
-
-@functools.cache
-def load() -> ctypes.CDLL | str:
-    """Return the kernel, built if need be; or why there is none, in a sentence."""
-    scalars = " ".join(f"X({name})" for name in SCALARS)
-    kernel = library.load(
-        _SOURCE, defines=(f"COEFFICIENTS={scalars}",), exports=("innaprop_step", "innaprop_layout")
-    )
-    if isinstance(kernel, str):
-        return kernel
-    built_for = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(kernel, "innaprop_layout")))
-    if tuple(built_for.decode().split()) != SCALARS:
-        return f"the kernel must be built for {' '.join(SCALARS)}, got one for {built_for.decode()}"
-    kernel.innaprop_step.restype = None
-    kernel.innaprop_step.argtypes = (
-        ctypes.c_int64,
-        ctypes.POINTER(_Rows),
-        ctypes.c_void_p,
-        ctypes.c_int,
-    )
-    return kernel
 
 
 def takes(rows: Row) -> bool:
@@ -197,9 +163,9 @@ def update(
         layout.kinds,
         which,
     )
-    table = _Rows(*(None if column is None else column.buffer_info()[0] for column in columns))
+    table = Rows(*(None if column is None else column.buffer_info()[0] for column in columns))
     # Tensors, if capturable: on the CPU reading them stops nobody.
-    scalars = (_Scalars * len(sets))(*(_Scalars(*map(float, (*c, scale))) for c, scale in sets))
+    scalars = (Scalars * len(sets))(*(Scalars(*map(float, (*c, scale))) for c, scale in sets))
     kernel.innaprop_step(len(which), ctypes.byref(table), scalars, torch.get_num_threads())
     # The kernel writes behind autograd's back.
     torch.autograd.graph.increment_version(rows.theta)

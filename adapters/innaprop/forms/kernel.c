@@ -1,5 +1,5 @@
 /* One update of a list of tensors, on the CPU: the lines of innaprop_core.momentum.step, with every
-   value read and written once. Built by library.py; c.py has the same tables in Python.
+   value read and written once. Built by library.py; kernel.py has the same tables in Python.
 
    COEFFICIENTS is given on the command line: an X(name) for each scalar of an update, in order, as
    Python has them. `innaprop_layout` tells what a library was built for. */

@@ -4,7 +4,8 @@ The name of a kept library holds the SHA-256 of its content, which is compared b
 one that was cut off would end the process. Where the cache cannot be used, every process builds its
 own library, in half a second or so.
 
-A prebuilt library, beside its source, would be looked for at the beginning of ``load``.
+A wheel for one platform brings the library built, beside its source, and nothing is compiled there.
+Its name holds the hash of source and macros: to a source that has changed it does not belong.
 """
 
 import ctypes
@@ -24,6 +25,7 @@ from innaprop.forms.cache import cache_folder, is_private, workshop
 
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 """What every compiler is given, but for OpenMP, which not every one has."""
+_BETWEEN = b"\0"
 _TIMEOUT = 120.0
 """Seconds that a compiler may take."""
 
@@ -39,8 +41,8 @@ def load(
 ) -> ctypes.CDLL | str:
     """Return a library, built if need be; or why there is none, in a sentence.
 
-    Compilers are tried in turn: the one that ``CC`` names, the one that Python was built with,
-    cc, gcc and clang; for C++ ``CXX``, Python's, c++, g++ and clang++.
+    Where none was built beforehand, compilers are tried in turn: the one that ``CC`` names, the one
+    that Python was built with, cc, gcc and clang; for C++ ``CXX``, Python's, c++, g++ and clang++.
 
     Args:
         source: A file in C or C++.
@@ -53,6 +55,10 @@ def load(
         The library, the same one at every call of a process; or the reason. Nothing is raised or
         printed.
     """
+    prebuilt = source.with_name(_prebuilt(source, defines))
+    if prebuilt.exists():
+        with suppress(OSError, RuntimeError):  # It may be another platform's.
+            return _open(prebuilt, exports)
     language, variable = ("C++", "CXX") if cplusplus else ("C", "CC")
     try:
         cache = cache_folder()
@@ -76,6 +82,41 @@ def load(
         except (OSError, RuntimeError) as error:
             reasons.append(f"{shlex.join(compiler)} ({error})")
     return f"{source.name} could not be built by {', nor by '.join(reasons)}"
+
+
+def build(
+    source: Path, folder: Path, *, exports: tuple[str, ...], defines: tuple[str, ...] = ()
+) -> Path:
+    """Build a library in C for others, under the name by which ``load`` finds it beside its source.
+
+    Args:
+        source: A file in C.
+        folder: Where to put the library.
+        exports: The symbols that it must have; not looked at if it is another platform's.
+        defines: Macros.
+
+    Raises:
+        RuntimeError: No compiler could build it, or it lacks a symbol.
+    """
+    compilers, reasons = _compilers("CC")
+    for compiler in compilers:
+        made = folder / _prebuilt(source, defines)
+        command = [*compiler, *FLAGS, *(f"-D{define}" for define in defines), str(source)]
+        try:
+            _compile(command, made)
+        except (OSError, RuntimeError) as error:
+            reasons.append(f"{shlex.join(compiler)} ({error})")
+            continue
+        made.chmod(0o755)
+        with suppress(OSError):
+            _open(made, exports)
+        return made
+    raise RuntimeError(f"{source.name} could not be built by {', nor by '.join(reasons)}")
+
+
+def _prebuilt(source: Path, defines: tuple[str, ...]) -> str:
+    parts = (source.read_bytes(), *(define.encode() for define in defines))
+    return f"{source.stem}-{hashlib.sha256(_BETWEEN.join(parts)).hexdigest()[:16]}.so"
 
 
 def _compilers(variable: str) -> tuple[list[list[str]], list[str]]:
@@ -103,7 +144,7 @@ def _key(source: Path, command: list[str], includes: tuple[str, ...]) -> str:
     headers = [h for folder in includes for h in sorted(Path(folder).rglob("*.h"))]
     parts = [file.read_bytes() for file in (source, *headers)]
     parts += [part.encode() for part in (*command, platform.machine())]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    return hashlib.sha256(_BETWEEN.join(parts)).hexdigest()[:16]
 
 
 def _build(

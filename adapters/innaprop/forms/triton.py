@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innaprop.forms import Form, Row, c
+from innaprop.forms import Form, Row, c, kernel
 from innaprop_core.momentum import Coefficients
 
 FORM = Form(
@@ -27,7 +27,7 @@ FORM = Form(
     reads_scalars=False,
     skips=True,
 )
-SCALARS = (*c.SCALARS, "skip")
+SCALARS = (*kernel.SCALARS, "skip")
 """What the kernel gets of every set, in this order."""
 _BLOCK = 1024
 

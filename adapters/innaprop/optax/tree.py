@@ -10,6 +10,7 @@ import optax
 from jax.tree_util import keystr, tree_flatten_with_path
 
 _DTYPES = (jnp.float32, jnp.float64, jnp.bfloat16)
+_ABSTRACT = (jax.ShapeDtypeStruct, jax.core.ShapedArray)
 
 
 def wide(dtype: Any) -> Any:
@@ -17,22 +18,39 @@ def wide(dtype: Any) -> Any:
     return jnp.dtype(jnp.float32) if dtype == jnp.bfloat16 else dtype
 
 
+def trained(params: Any, gradients: Any, momentum: Any) -> Any:
+    """Return params with None where neither the gradients nor the state's momentum have anything.
+
+    A model of Equinox has functions among its leaves, where its gradients and its state have None.
+    """
+
+    def kept(g: Any, m: Any, p: Any) -> Any:
+        return None if g is None and m is None else p
+
+    try:
+        return jax.tree.map(kept, gradients, momentum, params, is_leaf=lambda leaf: leaf is None)
+    except (ValueError, TypeError):  # Of what does not fit Parameters knows more.
+        return params
+
+
 class Parameters:
     """The leaves of a tree of parameters, by name.
 
     Args:
         params: A tree of float32, float64 and bfloat16 arrays.
+        abstract: Whether ``jax.ShapeDtypeStruct`` may stand for arrays. Default False.
 
     Raises:
         TypeError: A leaf is something else.
     """
 
-    def __init__(self, params: Any) -> None:
+    def __init__(self, params: Any, abstract: bool = False) -> None:
         paths, structure = tree_flatten_with_path(params)
         self._structure: Any = structure
         self._names = [f"params{keystr(path)}" for path, _ in paths]
-        self.leaves = [
-            _array(leaf, name) for name, (_, leaf) in zip(self._names, paths, strict=True)
+        self.leaves: list[Any] = [
+            leaf if abstract and isinstance(leaf, _ABSTRACT) else _array(leaf, name)
+            for name, (_, leaf) in zip(self._names, paths, strict=True)
         ]
         for name, leaf in zip(self._names, self.leaves, strict=True):
             if leaf.dtype not in _DTYPES:
@@ -56,7 +74,7 @@ class Parameters:
         """Return the gradients, one for each leaf.
 
         Raises:
-            TypeError: One is not an array of real floating dtype.
+            TypeError: One is neither a number nor an array of real floating dtype.
             ValueError: The structures differ, one is None, or one has another shape than its
                 parameter.
         """
@@ -67,7 +85,9 @@ class Parameters:
                     f"the gradient of {name} is None: give zeros, or leave the parameter out"
                 )
             g = gradients[i] = _array(gradients[i], f"the gradient of {name}")
-            if not jnp.issubdtype(g.dtype, jnp.floating):
+            # What was a number takes the dtype of what it meets.
+            whole = g.weak_type and jnp.issubdtype(g.dtype, jnp.integer)
+            if not (jnp.issubdtype(g.dtype, jnp.floating) or whole):
                 raise TypeError(
                     f"the gradient of {name} must be real and floating, got {g.dtype.name}"
                 )
@@ -81,7 +101,12 @@ class Parameters:
             ValueError: It was made for other parameters.
         """
         leaves = self._fitting(f"the state's {what}", tree)
-        for name, leaf, p in zip(self._names, leaves, self.leaves, strict=True):
+        for i, (name, p) in enumerate(zip(self._names, self.leaves, strict=True)):
+            if _is_number(leaves[i]):
+                leaves[i] = jnp.asarray(leaves[i], wide(p.dtype))
+            elif isinstance(leaves[i], (np.ndarray, np.generic)):
+                leaves[i] = jnp.asarray(leaves[i])
+            leaf = leaves[i]
             _check_shape(f"the state's {what} of {name}", leaf, p)
             if leaf.dtype != wide(p.dtype):
                 raise ValueError(
@@ -115,11 +140,12 @@ class Parameters:
         """Return for each leaf whether it is chosen.
 
         Args:
-            mask: A tree of booleans of this structure, or a prefix of it; a callable that makes
-                one of the parameters; or None, which chooses all.
+            mask: A tree of booleans of this structure, or a prefix of it, or what equals one,
+                such as ``np.array(True)``; a callable that makes one of the parameters; or None,
+                which chooses all.
 
         Raises:
-            TypeError: The mask holds something else.
+            TypeError: The mask holds something else, or what is traced.
             ValueError: The structures differ.
         """
         if mask is None:
@@ -138,11 +164,7 @@ class Parameters:
             raise ValueError(
                 f"mask must have the structure of params or a prefix of it: {error}"
             ) from error
-        chosen = jax.tree.leaves(broadcast)
-        for leaf in chosen:
-            if not isinstance(leaf, (bool, np.bool_)):
-                raise TypeError(f"mask must hold True or False, got {leaf!r}")
-        return [bool(leaf) for leaf in chosen]
+        return [_boolean(leaf) for leaf in jax.tree.leaves(broadcast)]
 
     def _fitting(self, what: str, tree: Any) -> list[Any]:
         try:
@@ -151,10 +173,26 @@ class Parameters:
             raise ValueError(f"{what} must have the structure of params: {error}") from error
 
 
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, (int, float)) and not isinstance(leaf, (bool, np.generic))
+
+
 def _array(leaf: Any, name: str) -> Any:
-    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float)):
+    if not (isinstance(leaf, (jax.Array, np.ndarray, np.generic)) or _is_number(leaf)):
         raise TypeError(f"{name} must be an array, got {leaf!r}")
     return jnp.asarray(leaf)
+
+
+def _boolean(leaf: Any) -> bool:
+    if isinstance(leaf, jax.core.Tracer):
+        raise TypeError(
+            f"mask must be known when a function is traced, got {leaf}: make it of Python's or "
+            "NumPy's booleans"
+        )
+    value = np.asarray(leaf).item() if np.size(leaf) == 1 else leaf
+    if isinstance(value, (bool, int, float)) and value in (True, False):
+        return bool(value)
+    raise TypeError(f"mask must hold True or False, got {leaf!r}")
 
 
 def _check_shape(what: str, leaf: Any, parameter: Any) -> None:

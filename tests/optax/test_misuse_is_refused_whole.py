@@ -114,9 +114,10 @@ def test_injected_out_of_range_between_updates():
         (jnp.ones(2, bool), "got bool for params['layer']['w']"),
         (jax.random.key(0), "got key<fry> for params['layer']['w']"),
         ("w", "params['layer']['w'] must be an array, got 'w'"),
-        (3, "params['layer']['w'] must be an array, got 3"),
+        (3, "got int32 for params['layer']['w']; leave out what is not trained"),
+        (True, "params['layer']['w'] must be an array, got True"),
     ],
-    ids=["int32", "float16", "complex64", "bool", "key", "string", "integer"],
+    ids=["int32", "float16", "complex64", "bool", "key", "string", "integer", "True"],
 )
 def test_parameters(leaf, message):
     optimizer = innaprop(1e-3)
@@ -246,18 +247,40 @@ def test_states(state, params, error, message):
     [
         ({"w": True}, ValueError, "mask must have the structure of params or a prefix of it: "),
         ([True, False], ValueError, "mask must have the structure of params or a prefix of it: "),
-        ({"w": 1, "b": 0}, TypeError, "mask must hold True or False, got"),
+        ({"w": 1, "b": 2}, TypeError, "mask must hold True or False, got"),
+        ({"w": True, "b": np.array([True, False, True])}, TypeError, "got array([ True, False,"),
         ("no bias", TypeError, "mask must hold True or False, got 'no bias'"),
         (lambda params: {"w": None, "b": True}, ValueError, "mask must have the structure of"),
         (lambda params: 0.5, TypeError, "mask must hold True or False, got 0.5"),
     ],
-    ids=["structure", "list", "numbers", "string", "None", "float"],
+    ids=["structure", "list", "numbers", "array", "string", "None", "float"],
 )
 def test_masks(mask, error, message):
     optimizer = innaprop(1e-3, mask=mask)
     for call in (optimizer.init, lambda p: optimizer.update(p, innaprop(1e-3).init(p), p)):
         with pytest.raises(error, match=re.escape(message)):
             call(PARAMS)
+
+
+def test_a_mask_that_is_traced():
+    optimizer = innaprop(1e-3, mask=lambda params: jax.tree.map(lambda p: (p > 0).any(), params))
+    with pytest.raises(TypeError, match="mask must be known when a function is traced, got"):
+        jax.jit(optimizer.init)(PARAMS)
+
+
+@pytest.mark.parametrize("count", [True, None, "3", np.array([3, 3]), 3j], ids=str)
+def test_a_count_that_is_none(count):
+    state = innaprop(1e-3).init(PARAMS)._replace(count=count)
+    message = f"the state's count must be a whole number, got {count!r}"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        innaprop(1e-3).update(PARAMS, state, PARAMS)
+
+
+def test_shapes_have_no_values_to_update():
+    shapes = jax.eval_shape(lambda: PARAMS)
+    optimizer = innaprop(1e-3)
+    with pytest.raises(TypeError, match=r"params\['b'\] must be an array, got ShapeDtypeStruct"):
+        optimizer.update(PARAMS, optimizer.init(shapes), shapes)
 
 
 @pytest.mark.parametrize(

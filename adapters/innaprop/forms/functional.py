@@ -2,11 +2,13 @@
 
 Compilers for accelerators make one loop for all results, which the core's lines are best for. The
 functions are jitted, so that many arrays of one shape are traced once, and an update that is not
-compiled as a whole still takes one computation per array.
+compiled as a whole is still one computation.
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,26 +39,72 @@ def update(row: Row, c: Coefficients, looks_back: bool) -> tuple[Any, Any, Any]:
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
-    # A number that is traced is no longer known to be zero.
-    drives = not looking_back.is_zero(c.decay_drive)
-    changed: tuple[Any, Any, Any] = _update(row, c, looks_back, drives)
+    return update_all([row], c, looks_back)[0]
+
+
+def update_all(
+    rows: Sequence[Row], c: Coefficients, looks_back: bool
+) -> list[tuple[Any, Any, Any]]:
+    """Return the same of every row, compiled as one computation.
+
+    Args:
+        rows: As in ``update``, each of any shape, all of one dtype.
+        c: As in ``update``.
+        looks_back: As in ``update``.
+    """
+    # A number that is traced is no longer known.
+    known = _Known(
+        drives=not looking_back.is_zero(c.decay_drive),
+        remembers=c.averaging <= c.memory if isinstance(c.memory, Real) else None,
+    )
+    changed: list[tuple[Any, Any, Any]] = _update_all(list(rows), c, looks_back, known)
     return changed
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _update(row: Row, c: Coefficients, looks_back: bool, drives: bool) -> Any:
-    def look_back(row: Row, c: Coefficients) -> Any:
-        known = c if drives else c._replace(decay_drive=0.0)
-        return looking_back.update(row, known, jnp.sqrt, jnp.where)
+class _Known(NamedTuple):
+    """What is known of the scalars when a function is traced."""
+
+    drives: bool
+    """Whether the decay may reach the momentum."""
+    remembers: bool | None
+    """Whether v weighs more than the squared gradient in the new v; None if sigma is traced."""
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        if self.remembers is None:
+            return jnp.where(condition, x, y)
+        return x if self.remembers else y
+
+
+# What chooses by the platform, and what rows have in common, stands once for all rows: per row it
+# would be most of what XLA has to compile. A row is a function of its own, traced once per shape.
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _update_all(rows: list[Row], c: Coefficients, looks_back: bool, known: _Known) -> Any:
+    def look_back(rows: list[Row], c: Coefficients) -> Any:
+        shared = looking_back.share(c)
+        return [_look_back(row, c, shared, known) for row in rows]
+
+    def by_core(rows: list[Row], c: Coefficients) -> Any:
+        return [_core(row, c, known) for row in rows]
 
     if not looks_back:
-        return core(row, c)
-    return jax.lax.platform_dependent(row, c, cpu=look_back, default=core)
+        return by_core(rows, c)
+    return jax.lax.platform_dependent(rows, c, cpu=look_back, default=by_core)
 
 
-def core(row: Row, c: Coefficients) -> tuple[Any, Any, Any]:
+@partial(jax.jit, static_argnums=3)
+def _look_back(row: Row, c: Coefficients, shared: looking_back.Shared, known: _Known) -> Any:
+    c = c if known.drives else c._replace(decay_drive=0.0)
+    return looking_back.update(row, c, jnp.sqrt, known.where, shared)
+
+
+@partial(jax.jit, static_argnums=2)
+def _core(row: Row, c: Coefficients, known: _Known) -> Any:
+    return core(row, c, known.where)
+
+
+def core(row: Row, c: Coefficients, where: Any = jnp.where) -> tuple[Any, Any, Any]:
     """Return what to add to the parameter, and m and v after the update: the core's lines."""
-    descent, m, v = momentum.move(row.theta, row.m, row.v, row.g, c, jnp.sqrt, jnp.where)
+    descent, m, v = momentum.move(row.theta, row.m, row.v, row.g, c, jnp.sqrt, where)
     return -descent, m, v
 
 

@@ -14,7 +14,7 @@ function makes XLA copy again. ``is_valid`` decides it.
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from innaprop.forms import Form, Row
 from innaprop_core import momentum
@@ -62,11 +62,44 @@ def is_valid(
     return bool(gamma * weight_decay * (1 + gamma * (1 - alpha * beta) / beta) <= 0.5)
 
 
+class Shared(NamedTuple):
+    """Scalars that all rows of an update have in common."""
+
+    taken: Any
+    """gamma lambda (1 + gamma (1 - alpha beta) / beta): the share that theta loses."""
+    eps: Any
+    """Added to the root of v where that is not corrected."""
+    impulse: Any
+    """How much of the u that has this eps goes into theta."""
+    back: Any
+    """How much of the old theta goes into m."""
+    kept: Any
+    """How much of the old m is added to m."""
+    drive: Any
+    """How much of u goes into m."""
+
+
+def share(c: Coefficients) -> Shared:
+    """Return the scalars that ``update`` would compute for each row again."""
+    taken = c.decay + c.gamma * c.decay_drive
+    root = c.bias_correction**0.5
+    back = (1 - c.friction) * c.decay_drive / (1 - taken)
+    return Shared(
+        taken=taken,
+        eps=c.eps * root,
+        impulse=c.impulse * root,
+        back=back,
+        kept=back * c.gamma - c.friction,
+        drive=c.drive + back * c.impulse,
+    )
+
+
 def update(
     row: Row,
     c: Coefficients,
     sqrt: Callable[[Any], Any],
     where: Callable[[Any, Any, Any], Any] | None = None,
+    shared: Shared | None = None,
 ) -> tuple[Any, Any, Any]:
     """Return what to add to the parameter, and m and v after the update.
 
@@ -79,21 +112,19 @@ def update(
             ``decay_drive`` has to be the number 0.
         sqrt: The elementwise root for these arrays.
         where: As in ``innaprop_core.momentum.average``.
+        shared: What ``share`` returned for these scalars; None computes it here. Default None.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
     theta, g, m, v, _ = row
-    taken = c.decay + c.gamma * c.decay_drive
-    root = c.bias_correction**0.5
+    s = share(c) if shared is None else shared
     v = momentum.average(v, g * g, c, where)
-    u = g / (sqrt(v) + c.eps * root)  # The core's u is root times this one.
-    change = -(taken * theta + c.gamma * m + c.impulse * root * u)
+    u = g / (sqrt(v) + s.eps)  # The core's u is the root of the bias correction times this one.
+    change = -(s.taken * theta + c.gamma * m + s.impulse * u)
     u = g / (sqrt(v / c.bias_correction) + c.eps)
     if is_zero(c.decay_drive):
         return change, m - c.friction * m + c.drive * u, v
-    back = (1 - c.friction) * c.decay_drive / (1 - taken)
-    pushed = (back * c.gamma - c.friction) * m + back * (theta + change)
-    return change, m + (pushed + (c.drive + back * c.impulse) * u), v
+    return change, m + (s.kept * m + s.back * (theta + change) + s.drive * u), v
 
 
 def is_zero(scalar: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from innaprop.forms import Row, functional, looking_back
 from innaprop.optax.options import Options, coefficients
-from innaprop.optax.tree import Parameters, wide
+from innaprop.optax.tree import Parameters, trained, wide
 from innaprop_core import check_hyperparameters, momentum
 
 
@@ -36,7 +38,7 @@ def innaprop(
     *,
     residual: bool = True,
     decay_momentum: bool = True,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Return INNAprop, with AdamW's memory: a count and two arrays per parameter.
 
     Every hyperparameter may be a number or a scalar array, traced or not: of traced ones the
@@ -66,7 +68,7 @@ def innaprop(
             True.
 
     Returns:
-        An ``optax.GradientTransformation`` whose state is an ``INNApropState``.
+        An ``optax.GradientTransformationExtraArgs`` whose state is an ``INNApropState``.
 
     Raises:
         TypeError: An argument is of the wrong type. By ``init`` and ``update``: a parameter is
@@ -100,7 +102,7 @@ def innaprop(
     check_hyperparameters({"decay_momentum": decay_momentum})
 
     def init(params: Any) -> INNApropState:
-        parameters = Parameters(params)
+        parameters = Parameters(params, abstract=True)
         leaves = parameters.leaves
         if leaves:  # optax.tree.map_params has something without leaves stand for all trees.
             parameters.mask(mask)
@@ -116,15 +118,16 @@ def innaprop(
         )
 
     def update_tree(
-        updates: Any, state: INNApropState, params: Any = None
+        updates: Any, state: INNApropState, params: Any = None, **extra_args: Any
     ) -> tuple[Any, INNApropState]:
+        del extra_args  # Meant for others in the chain.
         if params is None:
             raise ValueError(
                 "params must be given, got None: call update(gradients, state, params), since "
                 "INNAprop's weight decay reads them"
             )
         _check_state(state)
-        parameters = Parameters(params)
+        parameters = Parameters(trained(params, updates, state.momentum))
         gradients = parameters.gradients(updates)
         momentums = parameters.state("momentum", state.momentum)
         second_moments = parameters.state("second_moment", state.second_moment)
@@ -132,45 +135,42 @@ def innaprop(
         decays = parameters.mask(mask)
 
         thetas = _thetas(parameters, state)
-        count = optax.safe_increment(state.count)
+        before = _count(state)
+        count = optax.safe_increment(before)
         # int64 where JAX has it, so that schedules are computed in float64 there.
-        values = options.at(state.count.astype(int))
-        by_decay = {
-            decay: {**values, "weight_decay": values["weight_decay"] if decay else 0.0}
-            for decay in set(decays)
-        }
-        scalars = {
-            (dtype, decay): coefficients(count, by_decay[decay], decay_momentum, dtype)
-            for dtype, decay in {(t.dtype, d) for t, d in zip(thetas, decays, strict=True)}
-        }
-        looks_back = {
-            decay: looking_back.is_valid(
+        values = options.at(before.astype(int))
+        rows = [
+            Row(theta, g.astype(theta.dtype), m, v)
+            for theta, g, m, v in zip(thetas, gradients, momentums, second_moments, strict=True)
+        ]
+        # Rows of one dtype that decay alike have their scalars in common, and are one computation
+        # where they are on the same devices.
+        groups: dict[tuple[Any, bool, Any], list[int]] = {}
+        changes: list[Any] = [None] * len(rows)
+        for i, (theta, decay) in enumerate(zip(thetas, decays, strict=True)):
+            groups.setdefault((theta.dtype, decay, _devices(theta)), []).append(i)
+        for (dtype, decay, _), members in groups.items():
+            own = {**values, "weight_decay": values["weight_decay"] if decay else 0.0}
+            looks_back = looking_back.is_valid(
                 **{key: own[key] for key in ("gamma", "alpha", "beta", "weight_decay")},
                 decay_momentum=decay_momentum,
             )
-            for decay, own in by_decay.items()
-        }
-        rows = [
-            functional.update(
-                Row(theta, g.astype(theta.dtype), m, v), scalars[theta.dtype, d], looks_back[d]
-            )
-            for theta, g, m, v, d in zip(
-                thetas, gradients, momentums, second_moments, decays, strict=True
-            )
-        ]
-        changes = [change for change, _, _ in rows]
+            c = coefficients(count, own, decay_momentum, dtype)
+            changed = functional.update_all([rows[i] for i in members], c, looks_back)
+            for i, results in zip(members, changed, strict=True):
+                changes[i], momentums[i], second_moments[i] = results
         for i, p in enumerate(parameters.leaves):
             if residuals[i] is not None:
                 parameter, residuals[i] = functional.split(thetas[i] + changes[i], p.dtype)
                 changes[i] = functional.widen(parameter) - functional.widen(p)
         return parameters.tree(changes), INNApropState(
             count=count,
-            momentum=parameters.tree([m for _, m, _ in rows]),
-            second_moment=parameters.tree([v for _, _, v in rows]),
+            momentum=parameters.tree(momentums),
+            second_moment=parameters.tree(second_moments),
             residual=parameters.tree_of_some(residuals),
         )
 
-    return optax.GradientTransformation(init, update_tree)
+    return optax.GradientTransformationExtraArgs(init, update_tree)
 
 
 def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) -> Any:
@@ -194,7 +194,7 @@ def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) ->
     Source: arXiv 2410.05871, Algorithm 1.
     """
     _check_state(state)
-    values = Options(alpha=alpha, beta=beta).at(state.count)
+    values = Options(alpha=alpha, beta=beta).at(_count(state))
     parameters = Parameters(params)
     momentums = parameters.state("momentum", state.momentum)
     thetas = _thetas(parameters, state)
@@ -230,6 +230,27 @@ def _check_state(state: Any) -> None:
             f"state must be an INNApropState, got {type(state).__name__}; "
             'optax.tree.get(state, "INNApropState") finds it in the state of a chain'
         )
+
+
+def _count(state: INNApropState) -> Any:
+    """Return the updates made, as an array.
+
+    Raises:
+        TypeError: They are not a number.
+    """
+    count = state.count
+    numeric = isinstance(count, (int, float, jax.Array, np.ndarray, np.generic))
+    if numeric and not isinstance(count, bool):
+        count = jnp.asarray(count)
+        real = jnp.issubdtype(count.dtype, jnp.integer) or jnp.issubdtype(count.dtype, jnp.floating)
+        if count.shape == () and real:
+            return count
+    raise TypeError(f"the state's count must be a whole number, got {state.count!r}")
+
+
+def _devices(array: Any) -> Any:
+    """Return the devices of an array; None in a function that is traced."""
+    return None if isinstance(array, jax.core.Tracer) else frozenset(array.devices())
 
 
 def _thetas(parameters: Parameters, state: INNApropState) -> list[Any]:

@@ -3,8 +3,8 @@
 Both optimizers run in one process, in turn, step by step; the table has medians, their ratio,
 and the size of both states. `python benchmarks/optax_step.py [big] [many] [tiny] [gpt2]`
 
-Or the time that a step takes to be traced, lowered and compiled, for so many arrays of 8 numbers:
-`python benchmarks/optax_step.py --compile [500] [1000] [2000] [5000]`
+Or the processor's time that a step takes to be traced, lowered and compiled, for so many arrays of
+8 numbers: `python benchmarks/optax_step.py --compile [500] [1000] [2000] [5000]`
 """
 
 import statistics
@@ -42,12 +42,12 @@ class Run:
             return optax.apply_updates(params, updates), state
 
         jax.clear_caches()
-        start = time.perf_counter()
+        start = time.process_time()
         traced = jax.jit(step, donate_argnums=(0, 1)).trace(self.params, self.state, self.gradients)
-        after_trace = time.perf_counter()
+        after_trace = time.process_time()
         self._step = traced.lower().compile()
         self.trace_seconds = after_trace - start
-        self.compile_seconds = time.perf_counter() - after_trace
+        self.compile_seconds = time.process_time() - after_trace
 
     def step(self):
         self.params, self.state = self._step(self.params, self.state, self.gradients)

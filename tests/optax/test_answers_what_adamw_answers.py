@@ -8,7 +8,7 @@ import pytest
 from flax.training.train_state import TrainState
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from innaprop.optax import INNApropState, innaprop
+from innaprop.optax import innaprop
 
 OPTIMIZERS = {"adamw": optax.adamw, "innaprop": innaprop}
 PARAMS = {"w": -jnp.ones((2, 3)), "b": jnp.ones(3)}
@@ -449,8 +449,3 @@ def test_complex_parameters_split_into_real_ones(make):
     alone = make(1e-2)
     parts, _ = alone.update(pair, alone.init(pair), pair)
     np.testing.assert_allclose(updates, parts["real"] + 1j * parts["imaginary"], rtol=1e-6)
-
-
-def test_the_state_of_innaprop_is_found_in_any_wrapper():
-    wrapped = optax.chain(optax.clip(1.0), optax.inject_hyperparams(innaprop)(1e-2))
-    assert isinstance(optax.tree.get(wrapped.init(PARAMS), "INNApropState"), INNApropState)

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,30 +144,118 @@ def adams():
     return store_of(adamw)
 
 
+def of_other_variables():
+    """As many values, of the same shapes, for fewer variables."""
+    return {**store_of(trained().optimizer), "innaprop": np.ones(1, "int32")}
+
+
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        (adams, "must be that of an innaprop.keras.INNAprop, and is another optimizer's"),
+        (adams, "it is another optimizer's, and not that of an innaprop.keras.INNAprop"),
+        (dict, "there is none: the model was saved without an optimizer"),
         (another_models, "dense/kernel_momentum must have shape (4, 3), got (5, 3)"),
         (lambda: store_of(trained(use_ema=True).optimizer), "must have 10 variables, as this"),
+        (of_other_variables, "it is of 1 trainable variables, and this optimizer of 4"),
     ],
-    ids=["adamw", "another model", "other options"],
+    ids=["adamw", "none", "another model", "other options", "other variables"],
 )
 def test_state_that_does_not_fit(store, message):
+    """Keras's optimizers warn, and leave it out: weights are loaded without it, too."""
     optimizer = trained().optimizer
     before = values(optimizer)
     foreign = store()
     message = message.replace("dense/kernel", optimizer.variables[2].path.rpartition("_")[0])
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.warns(UserWarning, match=re.escape(message)):
         optimizer.load_own_variables(foreign)
     for ours, theirs in zip(before, values(optimizer), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_who_wants_an_error_asks_for_one(tmp_path):
+    model = trained()
+    model.layers[0].trainable = False
+    model.save(tmp_path / "model.keras")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the state of the optimizer")
+        with pytest.raises(
+            ValueError, match="must have 6 variables, as this optimizer has, got 10"
+        ):
+            keras.models.load_model(tmp_path / "model.keras")
+
+
+def excluding(names=None, variables=(), **options):
+    """A model, trained a step, with exclusions from weight decay."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    optimizer = INNAprop(1e-2, weight_decay=0.1, **options)
+    if names or variables:
+        chosen = [model.trainable_variables[i] for i in variables]
+        optimizer.exclude_from_weight_decay(var_list=chosen, var_names=names)
+    model.compile(optimizer, "mse")
+    model.train_on_batch(np.ones((2, 4)), np.ones((2, 2)))
+    return model
+
+
+def decayed(model):
+    """Which variables lose something at an update without a gradient or a momentum."""
+    optimizer, own = model.optimizer, model.trainable_variables
+    optimizer.set_weights([np.zeros_like(v) for v in values(optimizer)])
+    optimizer.learning_rate = 0.5
+    for variable in own:
+        variable.assign(np.ones(variable.shape))
+    optimizer.apply([keras.ops.zeros(v.shape) for v in own], own)
+    return [bool((keras.ops.convert_to_numpy(v) < 1).all()) for v in own]
+
+
+KERNELS, BIASES = [True, False] * 2, [False, True] * 2
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "expected", "warns"),
+    [
+        ({}, {"names": ["bias"]}, KERNELS, True),
+        ({"names": ["kernel"]}, {"names": ["bias"]}, KERNELS, True),
+        ({"names": ["bias"], "variables": [0]}, {"names": ["bias"]}, KERNELS, True),
+        ({"names": ["bias"]}, {"names": ["bias"]}, KERNELS, False),
+        ({"names": ["bias"]}, {"variables": [1, 3]}, KERNELS, False),
+        ({"names": ["kernel"]}, {}, BIASES, False),
+    ],
+)
+def test_exclusions_that_were_set_stand(there, here, expected, warns, tmp_path):
+    """Whatever the file excludes; it counts where nothing was set."""
+    excluding(**there).save_weights(tmp_path / "model.weights.h5")
+    model = excluding(**here)
+    given = model.optimizer.get_config()["exclude_from_weight_decay"]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.filterwarnings("always", "the file excludes other variables")
+        model.load_weights(tmp_path / "model.weights.h5")
+    assert len(told) == warns
+    assert model.optimizer.get_config()["exclude_from_weight_decay"] == given
+    assert decayed(model) == expected
+
+
+def test_exclusions_of_a_config_stand_too(tmp_path):
+    excluding().save_weights(tmp_path / "model.weights.h5")
+    model = excluding()
+    config = excluding(names=["bias"]).optimizer.get_config()
+    model.compile(INNAprop.from_config(config), "mse")
+    model.optimizer.build(model.trainable_variables)
+    with pytest.warns(UserWarning, match=r"whose exclusions stand: .*bias, .*bias"):
+        model.load_weights(tmp_path / "model.weights.h5")
+    assert decayed(model) == KERNELS
+
+
+def test_a_loaded_model_has_what_was_excluded_by_name_and_by_variable(tmp_path):
+    excluding(names=["bias"], variables=[2]).save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    assert decayed(model) == [True, False, False, False]
+
+
 def test_state_for_an_optimizer_that_is_not_built():
-    optimizer = INNAprop()
-    with pytest.raises(ValueError, match="it is not built: call build first"):
-        optimizer.load_own_variables(store_of(trained().optimizer))
+    optimizer, store = INNAprop(), store_of(trained().optimizer)
+    with pytest.warns(UserWarning, match=r"optimizer.build\(model.trainable_variables\) first"):
+        optimizer.load_own_variables(store)
     assert int(optimizer.iterations) == 0
 
 

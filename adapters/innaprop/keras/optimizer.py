@@ -1,5 +1,6 @@
 """The optimizer: its options, its state, and one update."""
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from numbers import Real
@@ -10,7 +11,7 @@ from keras import ops
 
 from innaprop.forms import Row
 from innaprop.keras import averages, options, state
-from innaprop.keras.gradients import check_gradients, check_variables, dense
+from innaprop.keras.gradients import check_gradients, check_variables, dense, path
 from innaprop_core import check_hyperparameters, momentum
 
 _FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
@@ -103,6 +104,7 @@ class INNAprop(keras.optimizers.Optimizer):
         self.decay_momentum = decay_momentum
         self.residual = residual
         self._excluded_names: list[str] = []
+        self._exclusions_are_set = False
         self._decays: list[bool] = []
 
     @property
@@ -183,6 +185,7 @@ class INNAprop(keras.optimizers.Optimizer):
             raise ValueError("exclude_from_weight_decay must come before the optimizer is built")
         super().exclude_from_weight_decay(var_list, var_names)
         self._excluded_names = list(var_names or [])
+        self._exclusions_are_set = True
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Make one update.
@@ -392,19 +395,47 @@ class INNAprop(keras.optimizers.Optimizer):
         state.mark(store, self._decays)
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a store; Keras calls this when a model is loaded.
+        """Take the state from a store; Keras calls this when a model or its weights are loaded.
+
+        State that does not fit is left out with a warning, as Keras's own optimizers do: that of
+        another optimizer, of another model or of other options, or any if the optimizer is not
+        built. Nothing has changed then. ``set_weights`` and ``innaprop.load_state`` raise.
+
+        Exclusions from weight decay are part of the state. Those that were set by
+        ``exclude_from_weight_decay`` stand, with a warning if the state has others.
 
         Args:
             store: What ``save_own_variables`` has written, on any backend.
-
-        Raises:
-            ValueError: The state is another optimizer's, or of another model or other options.
-                Nothing has changed then.
         """
-        values, decays = state.read(store, self.variables)
+        try:
+            values, decays = state.read(store, self.variables, len(self._decays))
+        except ValueError as error:
+            warnings.warn(
+                f"the state of the optimizer {self.name!r} was not loaded, and training goes on "
+                f"with the one that it has: {error}",
+                stacklevel=2,
+            )
+            return
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
-        self._decays = decays or self._decays
+        self._take_decays(decays or self._decays)
+
+    def _take_decays(self, decays: list[bool]) -> None:
+        """Exclude what a file excludes, unless other exclusions were set here.
+
+        A config names fewer than its file, since it cannot name those of ``var_list``.
+        """
+        triples = list(zip(self._trainable_variables, decays, self._decays, strict=True))
+        differ = [path(variable) for variable, theirs, own in triples if theirs != own]
+        excludes_fewer = any(theirs and not own for _, theirs, own in triples)
+        if differ and (self._exclusions_are_set or excludes_fewer):
+            warnings.warn(
+                "the file excludes other variables from weight decay than this optimizer, whose "
+                f"exclusions stand: {', '.join(differ)}",
+                stacklevel=3,
+            )
+        else:
+            self._decays = decays
 
     def set_weights(self, weights: Any) -> None:
         """Set all variables of the optimizer.
@@ -451,4 +482,5 @@ class INNAprop(keras.optimizers.Optimizer):
         optimizer: INNAprop = super().from_config(config, custom_objects)
         if excluded:
             optimizer.exclude_from_weight_decay(var_names=excluded)
+            optimizer._exclusions_are_set = False
         return optimizer

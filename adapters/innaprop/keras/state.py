@@ -19,27 +19,43 @@ def mark(store: Any, decays: list[bool]) -> None:
     store[_MARK] = ops.convert_to_numpy(ops.convert_to_tensor(decays, "int32"))
 
 
-def read(store: Any, variables: list[Any]) -> tuple[list[Any], list[bool]]:
+def read(store: Any, variables: list[Any], trainable: int) -> tuple[list[Any], list[bool]]:
     """Return the values that a store has for an optimizer's variables, and what ``mark`` got.
 
     The state of an optimizer that was not built holds no more than count and learning rate; the
-    rest is zero.
+    rest is zero, and nothing is known of the decay.
+
+    Args:
+        store: What ``mark`` has written into.
+        variables: The optimizer's variables.
+        trainable: The number of model variables that it was built with.
 
     Raises:
-        ValueError: The state is another optimizer's, or of another model or other options.
+        ValueError: The store holds no state, that of another optimizer, of another model or of
+            other options; or the optimizer is not built.
     """
+    if not store.keys():
+        raise ValueError("there is none: the model was saved without an optimizer at this place")
     if _MARK not in store.keys():  # noqa: SIM118 - an H5 entry is no dict
-        raise ValueError(
-            "the saved state must be that of an innaprop.keras.INNAprop, and is another "
-            "optimizer's: load the model with compile=False, or its weights alone"
-        )
+        raise ValueError("it is another optimizer's, and not that of an innaprop.keras.INNAprop")
     n = len(store.keys()) - 1
-    values = [store[str(i)] for i in range(n)]
     unbuilt = [v for v in variables if v.name in _UNBUILT]
+    if len(variables) == len(unbuilt) < n:
+        raise ValueError(
+            "this optimizer is not built: to load its state too, call "
+            "optimizer.build(model.trainable_variables) first (pickle and copy.deepcopy keep the "
+            "state of an optimizer as part of its model alone)"
+        )
+    values = [store[str(i)] for i in range(n)]
     if n == len(unbuilt) < len(variables):
         values += [ops.zeros(v.shape, v.dtype) for v in variables[n:]]
     check_values(values, variables)
-    return values, [bool(decays) for decays in store[_MARK]]
+    decays = [bool(decays) for decays in store[_MARK]]
+    if len(decays) not in (0, trainable):
+        raise ValueError(
+            f"it is of {len(decays)} trainable variables, and this optimizer of {trainable}"
+        )
+    return values, decays
 
 
 def check_values(values: Iterable[Any], variables: list[Any]) -> None:
@@ -50,11 +66,11 @@ def check_values(values: Iterable[Any], variables: list[Any]) -> None:
     """
     values = list(values)
     if len(values) != len(variables):
-        hint = " (it is not built: call build first)" if len(variables) <= len(_UNBUILT) else ""
         raise ValueError(
-            f"the state must have {len(variables)} variables, as this optimizer has{hint}, got "
-            f"{len(values)}: it is of another model, or of other options (learning_rate a number "
-            "or a schedule, residual, use_ema, gradient_accumulation_steps)"
+            f"the state must have {len(variables)} variables, as this optimizer has, got "
+            f"{len(values)}: it is of another model, of other trainable layers (frozen, or given "
+            "LoRA, since the optimizer was built), or of other options (learning_rate a number or "
+            "a schedule, residual, use_ema, gradient_accumulation_steps)"
         )
     for value, variable in zip(values, variables, strict=True):
         if tuple(value.shape) != tuple(variable.shape):

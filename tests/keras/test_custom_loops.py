@@ -124,7 +124,7 @@ def sparse(rows, values, shape):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        return tf.IndexedSlices(tf.constant(values), tf.constant(rows), tf.constant(shape))
+        return tf.IndexedSlices(tf.constant(values), tf.constant(rows), shape)
     from jax.experimental import sparse as jax_sparse
 
     return jax_sparse.BCOO((values, np.array(rows)[:, None]), shape=shape)
@@ -145,6 +145,22 @@ def test_repeated_rows_of_a_sparse_gradient_add_up(options):
         one.apply([sparse(rows, values, (5, 2))], ours)
         other.apply([ops.convert_to_tensor(full)], theirs)
     np.testing.assert_allclose(numpy(ours[0]), numpy(theirs[0]), rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow alone")
+@pytest.mark.parametrize("of", [tuple, list, np.array, ops.convert_to_tensor])
+def test_the_shape_of_a_sparse_gradient_may_be_no_tensor(of):
+    ours, theirs = variables((5, 2)), variables((5, 2))
+    rows, values = [1, 3], np.ones((2, 2), "float32")
+    optimizer = INNAprop(1e-2)
+    optimizer.apply([sparse(rows, values, of((5, 2)))], ours)
+    full = np.zeros((5, 2), "float32")
+    full[rows] = 1.0
+    INNAprop(1e-2).apply([ops.convert_to_tensor(full)], theirs)
+    np.testing.assert_array_equal(numpy(ours[0]), numpy(theirs[0]))
+    with pytest.raises(ValueError, match=r"must have shape \(5, 2\), got \(4, 2\)"):
+        optimizer.apply([sparse(rows, values, of((4, 2)))], ours)
+    np.testing.assert_array_equal(numpy(ours[0]), numpy(theirs[0]))
 
 
 def test_variables_of_several_dtypes():

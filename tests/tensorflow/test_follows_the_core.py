@@ -153,6 +153,15 @@ def test_repeated_indices_equal_the_dense_gradient():
     np.testing.assert_allclose(table.numpy(), same.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [None, (4, 2), [4, 2], np.array([4, 2]), tf.constant([4, 2])])
+def test_the_shape_of_slices_may_be_no_tensor(shape):
+    table, same = tf.Variable(tf.ones((4, 2))), tf.Variable(tf.ones((4, 2)))
+    slices = tf.IndexedSlices(tf.ones((2, 2)), tf.constant([1, 3]), shape)
+    INNAprop(1e-2).apply([slices], [table])
+    INNAprop(1e-2).apply([tf.constant([[0.0] * 2, [1.0] * 2] * 2)], [same])
+    np.testing.assert_array_equal(table.numpy(), same.numpy())
+
+
 def test_two_dtypes_in_one_step(run):
     w, x = tf.Variable(run.theta), tf.Variable(run.theta, dtype=tf.float32)
     optimizer = optimizer_for(run)

@@ -175,6 +175,12 @@ def test_a_variable_assigned_too_large_is_seen_at_the_next_eager_update():
             ValueError,
             "the gradient of w:0 must have shape (2,), got (2, 3)",
         ),
+        (
+            [tf.IndexedSlices(tf.ones((1, 3)), tf.constant([0]), (2, 3))],
+            [W],
+            ValueError,
+            "the gradient of w:0 must have shape (2,), got (2, 3)",
+        ),
         ([tf.ones(1)], [tf.Variable([1])], TypeError, "got Variable:0 of int32"),
         (
             [tf.ones(1)],
@@ -197,6 +203,7 @@ def test_a_variable_assigned_too_large_is_seen_at_the_next_eager_update():
         "integers",
         "slices",
         "slices of no shape",
+        "slices whose shape is a tuple",
         "integer variable",
         "on read",
     ],

@@ -50,10 +50,11 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
             raise TypeError(
                 f"the gradient of {path(variable)} must be a floating tensor, got {gradient!r}"
             )
-        if gradient.shape != variable.shape and not _fits(gradient.shape, variable.shape):
+        shape = _shape(gradient)
+        if shape != variable.shape and not _fits(shape, variable.shape):
             raise ValueError(
                 f"the gradient of {path(variable)} must have shape {tuple(variable.shape)}, "
-                f"got {tuple(gradient.shape)}"
+                f"got {tuple(shape)}"
             )
 
 
@@ -80,6 +81,15 @@ def dense(gradient: Any, variable: Any) -> Any:
 def path(variable: Any) -> str:
     """Return what Keras calls a variable."""
     return str(getattr(variable, "path", None) or variable.name)
+
+
+def _shape(gradient: Any) -> Any:
+    """Return a gradient's shape.
+
+    Where the ``dense_shape`` of ``tf.IndexedSlices`` is no tensor, their ``shape`` fails.
+    """
+    given = getattr(gradient, "dense_shape", None)
+    return gradient.shape if given is None or ops.is_tensor(given) else tuple(map(int, given))
 
 
 def _fits(shape: Any, expected: Any) -> bool:

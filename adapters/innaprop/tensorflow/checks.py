@@ -118,11 +118,18 @@ def _checked_gradient(gradient: Any, variable: Any) -> Any:
                 f"the gradient of {variable.name} must be {variable.dtype.name}, "
                 f"got {part.dtype.name}"
             )
-        shape = part.shape
-        if isinstance(part, tf.IndexedSlices) and part.dense_shape is None:
-            shape = variable.shape[:1] + part.values.shape[1:]
+        is_sparse = isinstance(part, tf.IndexedSlices)
+        shape = _shape_of_slices(part, variable) if is_sparse else part.shape
         if not variable.shape.is_compatible_with(shape):
             raise ValueError(
                 f"the gradient of {variable.name} must have shape {variable.shape}, got {shape}"
             )
     return gradient
+
+
+def _shape_of_slices(gradient: Any, variable: Any) -> Any:
+    """Return the shape of ``tf.IndexedSlices``; their own fails if ``dense_shape`` is no tensor."""
+    given = gradient.dense_shape
+    if given is None:
+        return variable.shape[:1] + gradient.values.shape[1:]
+    return gradient.shape if tf.is_tensor(given) else tf.TensorShape(given)

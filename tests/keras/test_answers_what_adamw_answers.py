@@ -144,3 +144,22 @@ def test_a_pair_of_optimizers(make, tmp_path):
         optimizer.build(layer.trainable_variables)
     loaded.load_weights(tmp_path / "model.weights.h5")
     assert [int(optimizer.iterations) for optimizer, _ in loaded.parts()] == [1, 1]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_names_are_numbered(make):
+    keras.utils.clear_session()
+    first, second, named, third = make(), make(), make(name="mine"), make()
+    assert [second.name, named.name, third.name] == [f"{first.name}_1", "mine", f"{first.name}_2"]
+    assert make.from_config(second.get_config()).name == second.name
+    keras.utils.clear_session()
+    assert make().name == first.name
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_two_in_one_model(make):
+    """Their variables have paths of their own."""
+    kernels, others = make(), make()
+    optimizer = keras.optimizers.MultiOptimizer(lambda v: kernels if "kernel" in v.path else others)
+    tree = compiled(optimizer).get_state_tree()["optimizer_variables"]
+    assert {kernels.name, others.name} < set(tree)

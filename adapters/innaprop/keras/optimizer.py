@@ -40,7 +40,8 @@ class INNAprop(keras.optimizers.Optimizer):
             True.
         residual: Keep 16 more bits for every bfloat16 variable, such that both together are the
             float32 trajectory. Without, small steps vanish in the rounding. Default True.
-        name: Name of the optimizer. Default "innaprop".
+        name: Name of the optimizer. Default "innaprop", numbered as Keras numbers names: the
+            second one that is made is "innaprop_1".
         **keras_kwargs: What every Keras optimizer takes: ``clipnorm``, ``clipvalue``,
             ``global_clipnorm``, ``use_ema``, ``ema_momentum``, ``ema_overwrite_frequency``,
             ``loss_scale_factor``, ``gradient_accumulation_steps``.
@@ -77,7 +78,7 @@ class INNAprop(keras.optimizers.Optimizer):
         *,
         decay_momentum: bool = True,
         residual: bool = True,
-        name: str = "innaprop",
+        name: str | None = None,
         **keras_kwargs: Any,
     ) -> None:
         scalars = {
@@ -96,7 +97,7 @@ class INNAprop(keras.optimizers.Optimizer):
             if isinstance(learning_rate, Real)
             else learning_rate,
             weight_decay=plain.pop("weight_decay"),
-            name=name,
+            name=_numbered("innaprop") if name is None else name,
             **keras_kwargs,
         )
         for key, value in plain.items():
@@ -484,3 +485,9 @@ class INNAprop(keras.optimizers.Optimizer):
             optimizer.exclude_from_weight_decay(var_names=excluded)
             optimizer._exclusions_are_set = False
         return optimizer
+
+
+def _numbered(name: str) -> str:
+    """Return a name that no other object has that Keras has named."""
+    before = keras.backend.get_uid(name) - 1
+    return f"{name}_{before}" if before else name

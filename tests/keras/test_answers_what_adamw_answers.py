@@ -163,3 +163,14 @@ def test_two_in_one_model(make):
     optimizer = keras.optimizers.MultiOptimizer(lambda v: kernels if "kernel" in v.path else others)
     tree = compiled(optimizer).get_state_tree()["optimizer_variables"]
     assert {kernels.name, others.name} < set(tree)
+
+
+@pytest.mark.parametrize(("name", "make"), [("innaprop", INNAprop), ("adamw", OPTIMIZERS[1])])
+def test_strings_and_configs_are_understood(name, make):
+    assert type(keras.optimizers.get(name)) is type(make())
+    model = compiled(name)
+    assert type(model.optimizer) is type(make())
+    config = keras.optimizers.serialize(make(2e-3, name="mine", clipnorm=1.0))
+    again = keras.optimizers.deserialize(config)
+    assert (again.name, again.clipnorm) == ("mine", 1.0)
+    np.testing.assert_allclose(float(again.learning_rate), 2e-3, rtol=1e-6)

@@ -14,6 +14,17 @@ def scalar(value):
     return ops.convert_to_tensor(np.float32(value))
 
 
+@keras.saving.register_keras_serializable(package="misuse")
+class Constant(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate, and another one after the first update."""
+
+    def __init__(self, first, then=None):
+        self.first, self.then = first, first if then is None else then
+
+    def __call__(self, step):
+        return ops.where(ops.equal(step, 0), self.first, self.then)
+
+
 @pytest.fixture
 def built():
     """An optimizer of two variables that has made an update."""
@@ -57,6 +68,20 @@ def test_arguments(bad_argument):
             ValueError,
             "learning_rate must be smaller than beta, got learning_rate=0.5 with beta=0.25",
         ),
+        (
+            {"learning_rate": Constant(1.0)},
+            ValueError,
+            "learning_rate must be smaller than beta, got learning_rate=1.0 with beta=0.9",
+        ),
+        (
+            {"learning_rate": [keras.Variable(np.ones(2))] * 2},
+            TypeError,
+            "got a list of 2: an optimizer of Keras gets its variables by compile, build or apply",
+        ),
+        ({"learning_rate": np.ones(2)}, TypeError, "learning_rate must be a finite number >= 0"),
+        ({"beta_1": 0.9}, ValueError, "beta_1 is no argument of INNAprop: it has no first moment"),
+        ({"beta_2": 0.9}, ValueError, "the memory of its second moment is sigma"),
+        ({"lr": 0.1}, ValueError, "the learning rate is learning_rate"),
         ({"clipnorm": 1.0, "clipvalue": 1.0}, ValueError, "Only one of `clipnorm`, `clipvalue`"),
         ({"gradient_accumulation_steps": 1}, ValueError, "must be an integer >= 2"),
         ({"use_ema": True, "ema_momentum": 2.0}, ValueError, "must be in the range [0, 1]"),
@@ -95,12 +120,72 @@ def test_what_is_no_variable(variable):
     assert not optimizer.built
 
 
-@pytest.mark.parametrize("rate", [0.9, float("nan"), -1.0])
+@pytest.mark.parametrize(
+    "rate",
+    [0.9, float("nan"), -1.0, scalar(1.0), np.array(1.0), keras.Variable(1.0), Constant(1.0)],
+    ids=["equal", "nan", "negative", "tensor", "array", "variable", "schedule"],
+)
 def test_a_learning_rate_set_out_of_range(rate):
     optimizer = INNAprop(1e-3)
     with pytest.raises(ValueError, match="learning_rate must be"):
         optimizer.learning_rate = rate
     assert float(optimizer.learning_rate) == np.float32(1e-3)
+
+
+def by_assign(optimizer):
+    optimizer.learning_rate.assign(1.0)
+
+
+def by_a_lower_beta(optimizer):
+    optimizer.beta = 1e-3
+
+
+def by_a_schedule_of_beta(optimizer):
+    optimizer.beta = lambda k: scalar(1e-3)
+
+
+def by_a_schedule(optimizer):
+    optimizer._iterations.assign(0)
+    optimizer.learning_rate = Constant(1e-2, 1.0)
+    optimizer._iterations.assign((optimizer.gradient_accumulation_steps or 1) * 2 - 1)
+
+
+def by_a_callable(optimizer):
+    optimizer.learning_rate = lambda: 1.0
+
+
+@pytest.mark.parametrize(
+    "raised", [by_assign, by_a_lower_beta, by_a_schedule_of_beta, by_a_schedule, by_a_callable]
+)
+@pytest.mark.parametrize("accumulated", [None, 2])
+def test_learning_rates_that_are_not_below_beta_at_an_update(raised, accumulated):
+    """However they came to be; JAX has no numbers where it accumulates."""
+    if accumulated and keras.backend.backend() == "jax":
+        pytest.skip("the update is traced")
+    variables = [keras.Variable(np.ones(2), dtype="float32"), keras.Variable(np.ones(3))]
+    optimizer = INNAprop(1e-2, gradient_accumulation_steps=accumulated)
+    gradients = [ops.ones(2), ops.ones(3)]
+    for _ in range(accumulated or 1):
+        optimizer.apply(gradients, variables)
+    for _ in range((accumulated or 1) - 1):
+        optimizer.apply(gradients)
+    raised(optimizer)
+    before = everything(optimizer, variables)
+    with pytest.raises(ValueError, match="learning_rate must be smaller than beta, got learning"):
+        optimizer.apply(gradients)
+    for ours, theirs in zip(before, everything(optimizer, variables), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="fit is not compiled there")
+def test_a_compiled_step_takes_a_learning_rate_as_it_is(regression):
+    """It has no numbers. The formulas hold beyond beta, where they are no Algorithm 1 any more."""
+    model, x, y = regression
+    model.compile(INNAprop(1e-2), "mse")
+    model.train_on_batch(x, y)
+    model.optimizer.learning_rate.assign(1.0)
+    model.train_on_batch(x, y)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
 def test_a_number_set_where_a_schedule_is():

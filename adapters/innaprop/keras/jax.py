@@ -2,8 +2,15 @@
 
 from typing import Any
 
+import jax
+
 from innaprop.forms import Row, functional, looking_back
 from innaprop.keras import options
+
+
+def number(value: Any) -> float | None:
+    """Return a scalar's value, or None while it is traced."""
+    return None if isinstance(value, jax.core.Tracer) else float(value)
 
 
 def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any, Any, Any]:

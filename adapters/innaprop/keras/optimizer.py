@@ -10,9 +10,9 @@ import keras
 from keras import ops
 
 from innaprop.forms import Row
-from innaprop.keras import averages, options, state
+from innaprop.keras import averages, names, options, state
 from innaprop.keras.gradients import check_gradients, check_variables, dense, path
-from innaprop_core import check_hyperparameters, momentum
+from innaprop_core import momentum
 
 _FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
 """Which form of each backend knows residuals."""
@@ -25,7 +25,8 @@ class INNAprop(keras.optimizers.Optimizer):
     Args:
         learning_rate: The paper's gamma, in [0, beta); a float, a
             ``keras.optimizers.schedules.LearningRateSchedule`` or a callable without
-            arguments. Default 1e-3.
+            arguments. Default 1e-3. It is checked wherever its number is known: here, when it
+            is set, and at every update that is not compiled.
         alpha: Viscous damping, >= 0; a number, or a schedule: a ``LearningRateSchedule`` or any
             callable that takes the number of updates made before (0 at the first, a scalar
             tensor of ``keras.config.floatx()``) and returns a number or a scalar tensor.
@@ -48,7 +49,8 @@ class INNAprop(keras.optimizers.Optimizer):
 
     Raises:
         TypeError: An argument is not a number, or a schedule gives none.
-        ValueError: An argument is outside its range, or learning_rate >= beta.
+        ValueError: An argument is outside its range, learning_rate >= beta (of a schedule the
+            first), or an argument has another name here than in other optimizers.
 
     State per variable: momentum and second moment, of the variable's shape and dtype, float32 for
     bfloat16 ones; for those also the residual (int16). All start at zero.
@@ -88,6 +90,7 @@ class INNAprop(keras.optimizers.Optimizer):
             "epsilon": epsilon,
             "weight_decay": weight_decay,
         }
+        options.check_names(keras_kwargs)
         options.check_options({**scalars, "decay_momentum": decay_momentum}, learning_rate)
         if not isinstance(residual, bool):
             raise TypeError(f"residual must be True or False, got {residual!r}")
@@ -97,7 +100,7 @@ class INNAprop(keras.optimizers.Optimizer):
             if isinstance(learning_rate, Real)
             else learning_rate,
             weight_decay=plain.pop("weight_decay"),
-            name=_numbered("innaprop") if name is None else name,
+            name=names.numbered("innaprop") if name is None else name,
             **keras_kwargs,
         )
         for key, value in plain.items():
@@ -113,15 +116,14 @@ class INNAprop(keras.optimizers.Optimizer):
         """The learning rate of the next update.
 
         Raises:
-            ValueError: On setting, a number is not in [0, beta).
+            TypeError: On setting, it is neither a number, a tensor nor a callable.
+            ValueError: On setting, a number, or what a schedule gives then, is not in [0, beta).
         """
         return self._get_current_learning_rate()
 
     @learning_rate.setter
     def learning_rate(self, learning_rate: Any) -> None:
-        if isinstance(learning_rate, Real):
-            beta = {} if callable(self.beta) else {"beta": self.beta}
-            check_hyperparameters({"gamma": learning_rate, **beta}, options.NAMES)
+        options.check_learning_rate(learning_rate, self)
         keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
 
     def build(self, variables: Any) -> None:
@@ -203,7 +205,8 @@ class INNAprop(keras.optimizers.Optimizer):
             TypeError: A gradient is no floating tensor; as ``build`` says.
             ValueError: The gradients are not one per variable, one has another shape, all are
                 None; a variable comes twice or was not there at ``build``; an option has become
-                what the constructor would refuse. Nothing has changed then.
+                what the constructor would refuse, or, unless this is compiled, a schedule or
+                variable gives it. Nothing has changed then.
 
         Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
         """
@@ -487,7 +490,4 @@ class INNAprop(keras.optimizers.Optimizer):
         return optimizer
 
 
-def _numbered(name: str) -> str:
-    """Return a name that no other object has that Keras has named."""
-    before = keras.backend.get_uid(name) - 1
-    return f"{name}_{before}" if before else name
+names.make_known(INNAprop)

@@ -1,11 +1,13 @@
 """The options: checks, and alpha and beta as schedules."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from innaprop_core import check_hyperparameters, momentum
@@ -13,6 +15,15 @@ from innaprop_core.momentum import Coefficients
 
 NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
 SCHEDULABLE = ("alpha", "beta")
+_ELSEWHERE = {
+    "beta_1": "it has no first moment; what it has are the dampings alpha and beta",
+    "beta_2": "the memory of its second moment is sigma",
+    "momentum": "its momentum is ruled by the dampings alpha and beta",
+    "amsgrad": "it has no such variant",
+    "lr": "the learning rate is learning_rate",
+    "eps": "what is added to the root is epsilon",
+}
+"""What INNAprop has for arguments of other optimizers."""
 _OPTIONS = (*SCHEDULABLE, "sigma", "epsilon", "weight_decay", "decay_momentum")
 
 
@@ -33,9 +44,45 @@ def check_options(options: dict[str, Any], learning_rate: Any) -> None:
         name: _first_value(value, name) if name in SCHEDULABLE and callable(value) else value
         for name, value in options.items()
     }
-    if not callable(learning_rate):
-        values["learning_rate"] = learning_rate
-    _check(values)
+    _check({**values, **_known({"learning_rate": _first_rate(learning_rate, 0)})})
+
+
+def check_learning_rate(learning_rate: Any, optimizer: Any) -> None:
+    """Refuse a learning rate that is to be set, as far as it is known.
+
+    Raises:
+        TypeError: It is neither a number, a tensor nor a callable.
+        ValueError: It is not in [0, beta); of a schedule, the value for the next update.
+    """
+    rate = _first_rate(learning_rate, optimizer._iterations)
+    beta = at(optimizer.beta, optimizer.iterations)
+    _check(_known({"learning_rate": rate, "beta": beta}))
+
+
+def _first_rate(learning_rate: Any, calls: Any) -> Any:
+    """Return the value of a learning rate for the next update, where it can be asked for.
+
+    A callable without arguments is returned as it is: it may count its calls.
+    """
+    if isinstance(learning_rate, (list, tuple)):
+        raise TypeError(
+            "learning_rate must be a number or a schedule, got a "
+            f"{type(learning_rate).__name__} of {len(learning_rate)}: an optimizer of Keras gets "
+            "its variables by compile, build or apply"
+        )
+    is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    return learning_rate(ops.convert_to_tensor(calls)) if is_schedule else learning_rate
+
+
+def check_names(given: Iterable[str]) -> None:
+    """Refuse names of arguments that other optimizers have for what is called otherwise here.
+
+    Raises:
+        ValueError: One is such.
+    """
+    for name in given:
+        if name in _ELSEWHERE:
+            raise ValueError(f"{name} is no argument of INNAprop: {_ELSEWHERE[name]}")
 
 
 def _check(values: dict[str, Any]) -> None:
@@ -102,19 +149,23 @@ def check_numbers(optimizer: Any) -> None:
     _check({k: v for k, v in given.items() if not (k in SCHEDULABLE and callable(v))})
 
 
-def dampings(optimizer: Any, scalar: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return alpha and beta of this update by name, checked as far as they are numbers.
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of some values of which a number is known, as numbers.
 
-    Args:
-        optimizer: Whose they are.
-        scalar: What makes of a tensor the scalar to compute with.
+    The values of tensors are not while a function is traced. Nor are they on PyTorch on a GPU,
+    whose host would have to wait for them. A callable is none.
     """
-    given: dict[str, Any] = {}
-    for name in SCHEDULABLE:
-        value = at(getattr(optimizer, name), optimizer.iterations)
-        given[name] = value if isinstance(value, Real) else scalar(value)
-    _check({name: value for name, value in given.items() if isinstance(value, Real)})
-    return given
+    backend = import_module(f"innaprop.keras.{keras.backend.backend()}")
+    known = {}
+    for name, value in values.items():
+        is_array = isinstance(value, (np.ndarray, keras.Variable)) or ops.is_tensor(value)
+        if is_array and len(value.shape) == 0:
+            number = backend.number(ops.convert_to_tensor(value))
+            if number is not None:
+                known[name] = number
+        elif not callable(value):
+            known[name] = value
+    return known
 
 
 def coefficients_in(
@@ -144,10 +195,19 @@ def _coefficients(
     scalar: Callable[[Any], Any],
     expm1: Callable[[Any], Any],
 ) -> Coefficients:
+    given = {"learning_rate": learning_rate}
+    for name in SCHEDULABLE:
+        value = at(getattr(optimizer, name), optimizer.iterations)
+        given[name] = value
+    _check(_known(given))
+    alpha, beta = (
+        given[k] if isinstance(given[k], Real) else scalar(given[k]) for k in SCHEDULABLE
+    )
     return momentum.coefficients(
         scalar(optimizer.iterations + 1),
         gamma=scalar(learning_rate),
-        **dampings(optimizer, scalar),
+        alpha=alpha,
+        beta=beta,
         sigma=optimizer.sigma,
         eps=optimizer.epsilon,
         weight_decay=weight_decay,

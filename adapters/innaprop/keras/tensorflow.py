@@ -9,6 +9,12 @@ from innaprop.forms import Row, looking_back, variables
 from innaprop.keras import options
 
 
+def number(value: Any) -> float | None:
+    """Return the value of a scalar tensor or variable, or None while a function is traced."""
+    # AutoGraph would make a tensor of float(value).
+    return value.numpy().item() if tf.executing_eagerly() else None
+
+
 def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: Any) -> None:
     """Make one update of variables.
 

@@ -14,6 +14,11 @@ def reads_numbers(device: torch.device) -> bool:
     return device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def number(value: torch.Tensor) -> float | None:
+    """Return a scalar's value, or None where it may not be read."""
+    return value.item() if reads_numbers(value.device) else None
+
+
 @torch.no_grad()
 def update(rows: list[Row], scalars: Coefficients) -> None:
     """Make one update of parameters, in place.

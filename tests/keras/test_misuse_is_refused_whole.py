@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import innaprop
 from innaprop.keras import INNAprop
 
 
@@ -186,6 +187,19 @@ def test_a_compiled_step_takes_a_learning_rate_as_it_is(regression):
     model.optimizer.learning_rate.assign(1.0)
     model.train_on_batch(x, y)
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_learning_rate_of_a_file_that_is_not_below_a_schedule_of_beta(built, tmp_path):
+    other, variables = built
+    other.beta, other.learning_rate = 3.0, 2.0
+    innaprop.save_state(tmp_path / "state.safetensors", other)
+    optimizer = INNAprop(1e-2, beta=lambda k: 0.9 + 0.0 * k)
+    optimizer.build(variables)
+    before = everything(optimizer, variables)
+    with pytest.raises(ValueError, match="learning_rate must be smaller than beta, got learning"):
+        innaprop.load_state(tmp_path / "state.safetensors", optimizer)
+    for ours, theirs in zip(before, everything(optimizer, variables), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_number_set_where_a_schedule_is():

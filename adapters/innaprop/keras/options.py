@@ -44,7 +44,7 @@ def check_options(options: dict[str, Any], learning_rate: Any) -> None:
         name: _first_value(value, name) if name in SCHEDULABLE and callable(value) else value
         for name, value in options.items()
     }
-    _check({**values, **_known({"learning_rate": _first_rate(learning_rate, 0)})})
+    _check({**values, **known({"learning_rate": _first_rate(learning_rate, 0)})})
 
 
 def check_learning_rate(learning_rate: Any, optimizer: Any) -> None:
@@ -56,7 +56,7 @@ def check_learning_rate(learning_rate: Any, optimizer: Any) -> None:
     """
     rate = _first_rate(learning_rate, optimizer._iterations)
     beta = at(optimizer.beta, optimizer.iterations)
-    _check(_known({"learning_rate": rate, "beta": beta}))
+    _check(known({"learning_rate": rate, "beta": beta}))
 
 
 def _first_rate(learning_rate: Any, calls: Any) -> Any:
@@ -149,23 +149,23 @@ def check_numbers(optimizer: Any) -> None:
     _check({k: v for k, v in given.items() if not (k in SCHEDULABLE and callable(v))})
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
+def known(values: dict[str, Any]) -> dict[str, Any]:
     """Return those of some values of which a number is known, as numbers.
 
     The values of tensors are not while a function is traced. Nor are they on PyTorch on a GPU,
     whose host would have to wait for them. A callable is none.
     """
     backend = import_module(f"innaprop.keras.{keras.backend.backend()}")
-    known = {}
+    numbers = {}
     for name, value in values.items():
         is_array = isinstance(value, (np.ndarray, keras.Variable)) or ops.is_tensor(value)
         if is_array and len(value.shape) == 0:
             number = backend.number(ops.convert_to_tensor(value))
             if number is not None:
-                known[name] = number
+                numbers[name] = number
         elif not callable(value):
-            known[name] = value
-    return known
+            numbers[name] = value
+    return numbers
 
 
 def coefficients_in(
@@ -199,7 +199,7 @@ def _coefficients(
     for name in SCHEDULABLE:
         value = at(getattr(optimizer, name), optimizer.iterations)
         given[name] = value
-    _check(_known(given))
+    _check(known(given))
     alpha, beta = (
         given[k] if isinstance(given[k], Real) else scalar(given[k]) for k in SCHEDULABLE
     )

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from innaprop.keras import options
 from innaprop.keras.optimizer import INNAprop
 from innaprop.keras.options import NAMES, SCHEDULABLE
 from innaprop.portable.fitting import (
@@ -66,7 +67,9 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
     }
     states = fitted(state, targets)
     count = one_count(state, "Keras")
-    numbers, decays = _hyperparameters(optimizer, states) if sets else ({}, optimizer._decays)
+    numbers, decays = (
+        _hyperparameters(optimizer, states, count) if sets else ({}, optimizer._decays)
+    )
 
     for i, own in enumerate(states.values()):
         optimizer._momentums[i].assign(own.momentum)
@@ -88,9 +91,12 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
 
 
 def _hyperparameters(
-    optimizer: INNAprop, states: dict[str, ParameterState]
+    optimizer: INNAprop, states: dict[str, ParameterState], count: int
 ) -> tuple[dict[str, float], list[bool]]:
-    """Return the numbers to set, and which variables are to decay."""
+    """Return the numbers to set, and which variables are to decay.
+
+    They have to go with what schedules of alpha and beta give after ``count`` updates.
+    """
     numbers = shared_numbers(states.items(), excludes=True)
     decays = optimizer._decays
     if numbers.get("weight_decay"):
@@ -106,7 +112,8 @@ def _hyperparameters(
         for key, number in numbers.items()
         if key in known or key not in ("gamma", *SCHEDULABLE)
     }
-    check_hyperparameters({**known, **numbers}, NAMES)
+    scheduled = options.known({key: options.at(own[key], count) for key in own})
+    check_hyperparameters({**scheduled, **known, **numbers}, NAMES)
     return numbers, decays
 
 

@@ -174,3 +174,137 @@ def test_strings_and_configs_are_understood(name, make):
     again = keras.optimizers.deserialize(config)
     assert (again.name, again.clipnorm) == ("mine", 1.0)
     np.testing.assert_allclose(float(again.learning_rate), 2e-3, rtol=1e-6)
+
+
+def numpy(x):
+    return np.array(ops.convert_to_numpy(x))
+
+
+def variable(path="v", **options):
+    return keras.Variable([[1.0, 2.0], [3.0, 4.0]], dtype="float32", name=path, **options)
+
+
+def after(optimizer, updates=1):
+    """The values of ``variable()`` after updates with a gradient of ones."""
+    v = variable()
+    for _ in range(updates):
+        optimizer.apply([ops.ones((2, 2))], [v])
+    return numpy(v)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_a_gradient_that_is_a_value_to_take(make):
+    """So float8 trains its scales. Accumulated, it is the largest."""
+    scale, v = variable("scale"), variable()
+    scale.overwrite_with_gradient = True
+    make(1e-2).apply([ops.full((2, 2), 7.0), ops.ones((2, 2))], [scale, v])
+    np.testing.assert_array_equal(numpy(scale), 7.0)
+    np.testing.assert_array_equal(numpy(v), after(make(1e-2)))
+
+    optimizer = make(1e-2, gradient_accumulation_steps=2)
+    optimizer.apply([ops.full((2, 2), 9.0), ops.ones((2, 2))], [scale, v])
+    np.testing.assert_array_equal(numpy(scale), 7.0)
+    optimizer.apply([ops.full((2, 2), 8.0), ops.ones((2, 2))], [scale, v])
+    np.testing.assert_array_equal(numpy(scale), 9.0)
+    assert int(optimizer.iterations) == 1
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_constraints(make):
+    v = keras.Variable([-1.0, 1.0], dtype="float32")
+    v.constraint = keras.constraints.NonNeg()
+    make(1e-4).apply([ops.zeros(2)], [v])
+    assert numpy(v)[0] == 0
+    assert numpy(v)[1] > 0.99
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_learning_rates_of_every_kind(make):
+    expected = after(make(0.125), 3)
+    np.testing.assert_array_equal(after(make(lambda: 0.125), 3), expected)
+    constant = keras.optimizers.schedules.ExponentialDecay(0.125, 1, 1.0)
+    np.testing.assert_array_equal(after(make(constant), 3), expected)
+    later = make(1e-3)
+    assert len(later.variables) == 2
+    later.learning_rate = constant
+    assert len(later.variables) == 1
+    np.testing.assert_array_equal(after(later, 3), expected)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_weights_of_one_optimizer_set_in_another(make):
+    one, other, v = make(1e-2), make(1e-3), variable()
+    one.apply([ops.ones((2, 2))], [v])
+    with pytest.raises(ValueError, match="You are calling"):
+        other.set_weights(one.variables)
+    other.build([v])
+    other.set_weights(one.variables)
+    for ours, theirs in zip(one.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_many_optimizers_as_one(make):
+    first, second = make(1e-2), make(1e-3)
+    both = keras.optimizers.MultiOptimizer(lambda v: first if v.name == "first" else second)
+    a, b = variable("first"), variable("second")
+    both.build([a, b])
+    both.apply([ops.ones((2, 2))] * 2, [a, b])
+    np.testing.assert_array_equal(numpy(a), after(make(1e-2)))
+    np.testing.assert_array_equal(numpy(b), after(make(1e-3)))
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(make(1e-2)))
+    assert type(again) is type(first)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_a_run_that_was_interrupted_goes_on_from_its_backup(make, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    def fit(*callbacks, folder="backup"):
+        keras.utils.set_random_seed(0)
+        model = compiled(make(1e-2), train=False)
+        callbacks = [keras.callbacks.BackupAndRestore(tmp_path / folder), *callbacks]
+        x = np.ones((4, 4))
+        model.fit(x, x[:, :2], epochs=4, verbose=0, shuffle=False, callbacks=callbacks)
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupt())
+    interrupted, whole = fit(), fit(folder="another")
+    assert int(interrupted.optimizer.iterations) == int(whole.optimizer.iterations) == 4
+    for ours, theirs in zip(interrupted.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+only_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="of TensorFlow alone"
+)
+
+
+@only_tensorflow
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_checkpoints_of_tensorflow(make, tmp_path):
+    import tensorflow as tf
+
+    model = compiled(make(1e-2))
+    checkpoint = tf.train.Checkpoint(model, optimizer=model.optimizer)
+    path = checkpoint.save(str(tmp_path / "checkpoint"))
+    saved = [numpy(v) for v in [*model.variables, *model.optimizer.variables]]
+    model.train_on_batch(np.ones((2, 4)), np.zeros((2, 2)))
+    checkpoint.restore(path)
+    for ours, theirs in zip(saved, [*model.variables, *model.optimizer.variables], strict=True):
+        np.testing.assert_array_equal(ours, numpy(theirs))
+
+
+@only_tensorflow
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_variables_of_tensorflow_beside_those_of_keras(make):
+    import tensorflow as tf
+
+    v, raw = variable(), tf.Variable([[1.0, 2.0], [3.0, 4.0]])
+    make(1e-2).apply_gradients([(tf.ones((2, 2)), v), (tf.ones((2, 2)), raw)])
+    np.testing.assert_array_equal(numpy(v), after(make(1e-2)))
+    np.testing.assert_array_equal(raw.numpy(), numpy(v))

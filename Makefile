@@ -5,9 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --build-constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest -q
+PYTEST := $(BIN)/python -m pytest -q --durations 5 --durations-min 5
 # Two tests at a time: threads of their own would only wait for each other.
-PYTEST_2 := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
+PYTEST_2 := env OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 INPUTS := pyproject.toml constraints.txt Makefile
 
 # What `make quick` asks of an adapter A besides its tests: that these backends agree.
@@ -20,17 +20,27 @@ QUICK_keras := numpy keras-$(KERAS_BACKEND)
 QUICK := $(patsubst %,--backend %,$(QUICK_$(or $(A),core)))
 SINCE ?= HEAD
 
-.PHONY: demo quick test check docs clean
+KERAS := jax tensorflow torch
+TIMES := $(VENV)/times
+timed = .ci/timed $(TIMES) "$(1)"
+
+.PHONY: demo quick test check docs clean test-conformance $(KERAS:%=test-keras-%)
 
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
 
+# The first part takes both cores. Of the others each takes little more than one: two at a time.
 test: check
-	$(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance
-	KERAS_BACKEND=tensorflow $(PYTEST) tests/keras
-	KERAS_BACKEND=jax $(PYTEST) tests/keras
-	KERAS_BACKEND=torch $(PYTEST) tests/keras
-	$(PYTEST) tests/conformance
+	@rm -f $(TIMES)
+	$(call timed,main tests) $(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j 2 \
+	    test-conformance $(KERAS:%=test-keras-%); status=$$?; echo; sort -rn $(TIMES); exit $$status
+
+test-conformance:
+	$(call timed,conformance) $(PYTEST) tests/conformance
+
+$(KERAS:%=test-keras-%): test-keras-%:
+	$(call timed,Keras on $*) env KERAS_BACKEND=$* $(PYTEST) tests/keras
 
 quick: check
 	$(PYTEST_2) tests/core tests/house $(if $(A),tests/$(A))

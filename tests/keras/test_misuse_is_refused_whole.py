@@ -94,11 +94,11 @@ def test_more_arguments(arguments, error, message):
         INNAprop(**arguments)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32"])
+@pytest.mark.parametrize("dtype", ["int8", "int32"])
 def test_dtypes_of_variables(dtype):
     optimizer = INNAprop()
     variable = keras.Variable(np.ones(2), dtype=dtype, trainable=False, name="narrow")
-    message = f"must be float32, float64 or bfloat16, got narrow of {dtype}"
+    message = f"must be float32, float64, bfloat16 or float16, got narrow of {dtype}"
     with pytest.raises(TypeError, match=message):
         optimizer.build([variable])
     with pytest.raises(TypeError, match=message):

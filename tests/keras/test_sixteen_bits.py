@@ -1,4 +1,4 @@
-"""A bfloat16 variable and its residual are the float32 trajectory."""
+"""A 16-bit variable and its residual are the float32 trajectory."""
 
 from importlib import import_module
 
@@ -11,6 +11,7 @@ from innaprop.keras import INNAprop
 from innaprop_core import Hyperparameters, trajectory
 
 NAMES = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
+DTYPES = ["bfloat16", "float16"]
 form = import_module(f"innaprop.forms.{NAMES[keras.backend.backend()]}")
 
 
@@ -18,16 +19,20 @@ def numpy(x):
     return np.array(ops.convert_to_numpy(ops.cast(x, "float32")))
 
 
+def rounded(values, dtype):
+    return numpy(ops.convert_to_tensor(np.asarray(values, np.float32), dtype)).astype(float)
+
+
 def bfloat16(values):
-    return numpy(ops.convert_to_tensor(np.asarray(values, np.float32), "bfloat16")).astype(float)
+    return rounded(values, "bfloat16")
 
 
 def whole(variable, optimizer):
     return numpy(optimizer.master_weights(variable))
 
 
-def split(values):
-    dtype = ops.zeros(1, "bfloat16").dtype
+def split(values, dtype="bfloat16"):
+    dtype = ops.zeros(1, dtype).dtype
     return form.split(ops.convert_to_tensor(values), dtype)
 
 
@@ -48,9 +53,21 @@ def test_bfloat16_and_residual_hold_every_float32():
     assert (np.abs(numpy(parameter) - values) <= np.abs(nearest - values)).all()
 
 
+def test_float16_and_residual_hold_float32_in_its_range():
+    rng = np.random.default_rng(0)
+    values = np.exp2(rng.uniform(-14, 15.99, 100_000)) * rng.choice([-1, 1], 100_000)
+    values = values.astype(np.float32)
+    parameter, remainder = split(values, "float16")
+    np.testing.assert_array_equal(numpy(parameter), values.astype(np.float16).astype(np.float32))
+    error = np.abs(numpy(form.join(parameter, remainder)) - values)
+    assert (error <= 2.0**-24 * np.abs(values)).all()
+    assert (error > 0).mean() < 1e-3  # exact halves, whose residual is one unit short
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_stays_so(value):
-    joined = form.join(*split(np.array([value], np.float32)))
+def test_what_is_not_finite_stays_so(value, dtype):
+    joined = form.join(*split(np.array([value], np.float32), dtype))
     np.testing.assert_array_equal(numpy(joined), [value])
 
 
@@ -81,53 +98,59 @@ def compiled():
     return make
 
 
-@pytest.mark.parametrize("rate", [1e-3, 1e-4, 1e-5])
-def test_at_the_float32_floor(rate, compiled):
+@pytest.mark.parametrize(
+    ("rate", "dtype"),
+    [*((rate, "bfloat16") for rate in (1e-3, 1e-4, 1e-5)), (1e-3, "float16"), (1e-5, "float16")],
+)
+def test_at_the_float32_floor(rate, dtype, compiled):
     rng = np.random.default_rng(0)
-    start = bfloat16(rng.normal(size=200))
+    start = rounded(rng.normal(size=200), dtype)
     drift = 0.3 * rng.normal(size=200)
-    gradients = [bfloat16(drift + rng.normal(size=200)) for _ in range(1000)]
+    gradients = [rounded(drift + rng.normal(size=200), dtype) for _ in range(1000)]
     exact, floor = (
         trajectory(Hyperparameters(gamma=rate), start, gradients, digits=None, stored_in=s).theta[
             -1
         ]
         for s in (None, np.float32)
     )
-    variable = keras.Variable(start, dtype="bfloat16")
+    variable = keras.Variable(start, dtype=dtype)
     optimizer = INNAprop(rate)
     apply = compiled(optimizer, variable)
     for g in gradients:
-        apply(ops.convert_to_tensor(g, "bfloat16"))
+        apply(ops.convert_to_tensor(g, dtype))
     both = np.linalg.norm(whole(variable, optimizer) - exact)
     assert both < 1.5 * np.linalg.norm(floor - exact)
     alone = np.linalg.norm(numpy(variable) - exact)
-    assert alone < 1.02 * np.linalg.norm(bfloat16(exact) - exact)
+    assert alone < 1.02 * np.linalg.norm(rounded(exact, dtype) - exact)
 
 
-def test_without_the_residual_it_hardly_moves():
-    variable = keras.Variable(np.ones(20), dtype="bfloat16")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_without_the_residual_it_hardly_moves(dtype):
+    variable = keras.Variable(np.ones(20), dtype=dtype)
     optimizer = INNAprop(1e-5, residual=False)
     for _ in range(20):
-        optimizer.apply([ops.ones(20, "bfloat16")], [variable])
+        optimizer.apply([ops.ones(20, dtype)], [variable])
     assert [v for v in optimizer.variables if v.dtype == "int16"] == []
     np.testing.assert_array_equal(numpy(variable), 1.0)
 
 
-def test_a_written_value_is_taken_up_within_half_a_last_place():
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_written_value_is_taken_up_within_half_a_last_place(dtype):
     rng = np.random.default_rng(0)
-    variable = keras.Variable(rng.normal(size=1000), dtype="bfloat16")
+    variable = keras.Variable(rng.normal(size=1000), dtype=dtype)
     optimizer = INNAprop(1e-2)
     for _ in range(3):
-        optimizer.apply([ops.convert_to_tensor(rng.normal(size=1000), "bfloat16")], [variable])
-    written = bfloat16([*rng.normal(size=996), 0.0, -0.0, 1.0, -2.0])
+        optimizer.apply([ops.convert_to_tensor(rng.normal(size=1000), dtype)], [variable])
+    written = rounded([*rng.normal(size=996), 0.0, -0.0, 1.0, -2.0], dtype)
     variable.assign(written)
     optimizer.learning_rate = 0.0
-    optimizer.apply([ops.zeros(1000, "bfloat16")], [variable])
-    assert (np.abs(whole(variable, optimizer) - written) <= 2.0**-8 * np.abs(written)).all()
+    optimizer.apply([ops.zeros(1000, dtype)], [variable])
+    assert (np.abs(whole(variable, optimizer) - written) <= 2.0**-8 * np.abs(written) + 1e-7).all()
 
 
-def test_state_is_float32_and_psi_too():
-    variable = keras.Variable(np.ones(3), dtype="bfloat16")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_state_is_float32_and_psi_too(dtype):
+    variable = keras.Variable(np.ones(3), dtype=dtype)
     optimizer = INNAprop(gradient_accumulation_steps=2, use_ema=True)
     optimizer.build([variable])
     dtypes = {v.path.rpartition("/")[2]: v.dtype for v in optimizer.variables}

@@ -1,4 +1,4 @@
-"""A bfloat16 parameter and its residual are the float32 trajectory."""
+"""A 16-bit parameter and its residual are the float32 trajectory."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ import pytest
 from innaprop.forms.functional import join, split, widen
 from innaprop.optax import innaprop, master_weights, psi
 from innaprop_core import Hyperparameters, trajectory
+
+DTYPES = [jnp.bfloat16, jnp.float16]
 
 
 def bits(values):
@@ -73,14 +75,15 @@ def test_a_float16_and_its_residual_hold_float32_in_one_compiled_function():
     assert np.abs(joined - subnormal).max() < 1e-12
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_stays_so(value):
-    np.testing.assert_array_equal(join(*stored(np.float32([value]))), [value])
+def test_what_is_not_finite_stays_so(value, dtype):
+    np.testing.assert_array_equal(join(*stored(np.float32([value]), dtype)), [value])
 
 
 def updated(parameter, value):
     """Return the parameter after the update that leads to a float32, and the one meant."""
-    meant = widen(stored(value)[0])
+    meant = widen(stored(value, parameter.dtype)[0])
     return optax.apply_updates(parameter, meant - widen(parameter)), meant
 
 
@@ -97,6 +100,21 @@ def test_apply_updates_lands_exactly(compiled):
         values = (every * factor).astype(np.float32)
         landed, meant = go(jnp.asarray(every, jnp.bfloat16), jnp.asarray(values))
         assert landed.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(np.asarray(landed, np.float32), meant)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_apply_updates_lands_exactly_in_float16(compiled):
+    """From every number of it, subnormal ones too, to some of 2^-12 to 2^12 times its size."""
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    every = every[np.isfinite(every)].astype(np.float32)
+    rng = np.random.default_rng(0)
+    go = jax.jit(updated) if compiled else updated
+    for exponent in range(-12, 13):
+        factor = 2.0**exponent * rng.uniform(1, 2, every.size) * rng.choice([-1, 1], every.size)
+        values = np.clip(every * factor, -65000, 65000).astype(np.float32)
+        landed, meant = go(jnp.asarray(every, jnp.float16), jnp.asarray(values))
+        assert landed.dtype == jnp.float16
         np.testing.assert_array_equal(np.asarray(landed, np.float32), meant)
 
 
@@ -135,12 +153,19 @@ def test_bit_for_bit_that_of_a_float32_parameter(learning_rate):
         np.testing.assert_array_equal(master_weights(state, p), whole)
 
 
-@pytest.mark.parametrize("learning_rate", [1e-3, 1e-4, 1e-5])
-def test_at_the_float32_floor(learning_rate):
+@pytest.mark.parametrize(
+    ("learning_rate", "dtype"),
+    [
+        *((rate, jnp.bfloat16) for rate in (1e-3, 1e-4, 1e-5)),
+        (1e-3, jnp.float16),
+        (1e-5, jnp.float16),
+    ],
+)
+def test_at_the_float32_floor(learning_rate, dtype):
     rng = np.random.default_rng(0)
-    start = jnp.asarray(rng.normal(size=200), jnp.bfloat16)
+    start = jnp.asarray(rng.normal(size=200), dtype)
     drift = 0.3 * rng.normal(size=200)
-    gradients = [jnp.asarray(drift + rng.normal(size=200), jnp.bfloat16) for _ in range(3000)]
+    gradients = [jnp.asarray(drift + rng.normal(size=200), dtype) for _ in range(3000)]
     beginning = np.asarray(start, np.float64)
     exact, floor = (
         trajectory(
@@ -148,23 +173,24 @@ def test_at_the_float32_floor(learning_rate):
             beginning,
             [np.asarray(g, np.float64) for g in gradients],
             digits=None,
-            stored_in=dtype,
+            stored_in=kept,
         ).theta[-1]
-        for dtype in (None, np.float32)
+        for kept in (None, np.float32)
     )
     *_, (p, state) = follow(start, gradients, innaprop(learning_rate))
 
     def error(theta):
         return np.linalg.norm(np.asarray(theta, np.float64) - exact)
 
-    best = exact.astype(jnp.bfloat16)
+    best = exact.astype(dtype)
     assert error(master_weights(state, p)) < 1.5 * error(floor)
     assert error(p) < 1.02 * error(best)
 
 
-def test_without_the_residual_it_hardly_moves():
-    start = jnp.ones(100, jnp.bfloat16)
-    gradients = [jnp.ones(100, jnp.bfloat16)] * 300
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_without_the_residual_it_hardly_moves(dtype):
+    start = jnp.ones(100, dtype)
+    gradients = [jnp.ones(100, dtype)] * 300
     *_, (p, state) = follow(start, gradients, innaprop(1e-5, residual=False))
     assert state.residual is None
     assert (p == 1).all()
@@ -201,13 +227,14 @@ def test_bits_come_from_the_parameter_and_not_from_a_cast(dtype):
     assert all(jnp.issubdtype(e.invars[0].aval.dtype, jnp.integer) for e in casts)
 
 
-def test_a_written_value_is_taken_up_within_half_a_last_place():
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_written_value_is_taken_up_within_half_a_last_place(dtype):
     rng = np.random.default_rng(0)
-    p = jnp.asarray(rng.normal(size=1000), jnp.bfloat16)
+    p = jnp.asarray(rng.normal(size=1000), dtype)
     optimizer = optax.inject_hyperparams(innaprop, hyperparam_dtype=jnp.float32)(1e-2)
-    gradients = [jnp.asarray(rng.normal(size=1000), jnp.bfloat16) for _ in range(3)]
+    gradients = [jnp.asarray(rng.normal(size=1000), dtype) for _ in range(3)]
     *_, (_, state) = follow(p, gradients, optimizer)
-    written = jnp.asarray([*rng.normal(size=996), 0.0, -0.0, 1.0, -2.0], jnp.bfloat16)
+    written = jnp.asarray([*rng.normal(size=996), 0.0, -0.0, 1.0, -2.0], dtype)
     state.hyperparams["learning_rate"] = jnp.float32(0)
     updates, _ = optimizer.update(jnp.zeros_like(written), state, written)
     p = optax.apply_updates(written, updates)

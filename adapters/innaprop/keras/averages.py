@@ -1,4 +1,4 @@
-"""Moving averages of the weights (``use_ema``), in float32 for bfloat16 variables.
+"""Moving averages of the weights (``use_ema``), in float32 for 16-bit variables.
 
 Keras computes them in the variables' dtype: in bfloat16 a memory of 0.999 is 1, and the average
 stays where it began.

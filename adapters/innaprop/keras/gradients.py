@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-_DTYPES = ("float32", "float64", "bfloat16")
+SIXTEEN_BITS = ("bfloat16", "float16")
+"""Dtypes of variables whose state is float32."""
+_DTYPES = ("float32", "float64", *SIXTEEN_BITS)
 
 
 def check_variables(variables: Iterable[Any]) -> None:
@@ -14,7 +16,7 @@ def check_variables(variables: Iterable[Any]) -> None:
 
     Raises:
         TypeError: One is no variable of this Keras and its backend, or is neither float32,
-            float64 nor bfloat16.
+            float64, bfloat16 nor float16.
     """
     for variable in variables:
         if not (isinstance(variable, keras.Variable) or _is_tf_variable(variable)):
@@ -25,8 +27,8 @@ def check_variables(variables: Iterable[Any]) -> None:
         dtype = keras.backend.standardize_dtype(variable.dtype)
         if dtype not in _DTYPES and not getattr(variable, "overwrite_with_gradient", False):
             raise TypeError(
-                f"variables must be float32, float64 or bfloat16, got {path(variable)} of {dtype}; "
-                "the mixed_float16 dtype policy keeps variables in float32"
+                "variables must be float32, float64, bfloat16 or float16, got "
+                f"{path(variable)} of {dtype}"
             )
 
 
@@ -59,13 +61,13 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
 
 
 def dense(gradient: Any, variable: Any) -> Any:
-    """Return a gradient as a dense tensor of its variable's shape, float32 for bfloat16.
+    """Return a gradient as a dense tensor of its variable's shape, float32 for 16 bits.
 
     Keras has sparse gradients on TensorFlow and JAX (on PyTorch, dense tensors have ``indices``
     too). Its addition knows all their types; its conversion to a tensor does not.
     """
     dtype = keras.backend.standardize_dtype(variable.dtype)
-    if dtype == "bfloat16":
+    if dtype in SIXTEEN_BITS:
         dtype = "float32"
     if keras.backend.backend() != "torch" and hasattr(gradient, "indices"):
         gradient = ops.add(gradient, ops.zeros(variable.shape, gradient.dtype))

@@ -11,7 +11,13 @@ from keras import ops
 
 from innaprop.forms import Row
 from innaprop.keras import averages, names, options, state
-from innaprop.keras.gradients import check_gradients, check_variables, dense, path
+from innaprop.keras.gradients import (
+    SIXTEEN_BITS,
+    check_gradients,
+    check_variables,
+    dense,
+    path,
+)
 from innaprop_core import momentum
 
 _FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
@@ -39,8 +45,9 @@ class INNAprop(keras.optimizers.Optimizer):
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
             without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
             True.
-        residual: Keep 16 more bits for every bfloat16 variable, such that both together are the
-            float32 trajectory. Without, small steps vanish in the rounding. Default True.
+        residual: Keep 16 more bits for every bfloat16 or float16 variable, such that both together
+            are the float32 trajectory, of float16 within its range. Without, small steps vanish in
+            the rounding. Default True.
         name: Name of the optimizer. Default "innaprop", numbered as Keras numbers names: the
             second one that is made is "innaprop_1".
         **keras_kwargs: What every Keras optimizer takes: ``clipnorm``, ``clipvalue``,
@@ -53,7 +60,7 @@ class INNAprop(keras.optimizers.Optimizer):
             first), or an argument has another name here than in other optimizers.
 
     State per variable: momentum and second moment, of the variable's shape and dtype, float32 for
-    bfloat16 ones; for those also the residual (int16). All start at zero.
+    16-bit ones; for those also the residual (int16). All start at zero.
 
     The arithmetic is done in the state's dtype. Keras holds the learning rate in
     ``keras.config.floatx()``: in float64 work set that to "float64" too. As in every Keras
@@ -130,7 +137,8 @@ class INNAprop(keras.optimizers.Optimizer):
         """Create the state of every variable, all zero.
 
         Args:
-            variables: The model's trainable variables: float32, float64 or bfloat16.
+            variables: The model's trainable variables: float32, float64, bfloat16 or
+                float16.
 
         Raises:
             TypeError: One is no variable of this Keras, or of another dtype. Nothing has been
@@ -147,7 +155,7 @@ class INNAprop(keras.optimizers.Optimizer):
         self._decays = [self._use_weight_decay(v) for v in variables]
         self._residuals = [
             self.add_variable_from_reference(v, "residual")
-            if self.residual and keras.backend.standardize_dtype(v.dtype) == "bfloat16"
+            if self.residual and keras.backend.standardize_dtype(v.dtype) in SIXTEEN_BITS
             else None
             for v in variables
         ]
@@ -155,9 +163,9 @@ class INNAprop(keras.optimizers.Optimizer):
     def add_variable(
         self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **keras_kwargs: Any
     ) -> Any:
-        """Add a variable of the optimizer, as Keras does; none is bfloat16.
+        """Add a variable of the optimizer, as Keras does; no float of it has 16 bits.
 
-        What belongs to a bfloat16 variable is float32, but for the residual, which is int16.
+        What belongs to a 16-bit variable is float32, but for the residual, which is int16.
 
         Args:
             shape: Its shape.
@@ -165,7 +173,7 @@ class INNAprop(keras.optimizers.Optimizer):
             dtype: Its dtype. Default ``keras.config.floatx()``.
             **keras_kwargs: ``aggregation``, ``layout``, ``name``.
         """
-        if dtype is not None and keras.backend.standardize_dtype(dtype) == "bfloat16":
+        if dtype is not None and keras.backend.standardize_dtype(dtype) in SIXTEEN_BITS:
             is_residual = (keras_kwargs.get("name") or "").endswith("_residual")
             dtype = "int16" if is_residual else "float32"
         return super().add_variable(shape, initializer, dtype, **keras_kwargs)
@@ -252,7 +260,7 @@ class INNAprop(keras.optimizers.Optimizer):
 
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
         # Before Keras clips and accumulates: sparse gradients may have repeated rows, and
-        # bfloat16 is too coarse to add up in.
+        # 16 bits are too few to add up in.
         grads = [dense(g, v) for g, v in zip(grads, trainable_variables, strict=True)]
         super()._backend_apply_gradients(grads, trainable_variables)
 
@@ -372,7 +380,7 @@ class INNAprop(keras.optimizers.Optimizer):
             variable: One of the variables that the optimizer was built with.
 
         Returns:
-            A tensor of the variable's shape; of a bfloat16 variable the float32 that it and its
+            A tensor of the variable's shape; of a 16-bit variable the float32 that it and its
             residual are together, of others the value, in its dtype.
 
         Raises:

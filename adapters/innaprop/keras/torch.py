@@ -25,7 +25,7 @@ def update(rows: list[Row], scalars: Coefficients) -> None:
 
     Args:
         rows: What belongs to each parameter: all on one device, of one dtype, and all or none with
-            a residual (gradients and state float32 for bfloat16 parameters).
+            a residual (gradients and state float32 for 16-bit parameters).
         scalars: The scalars of this update, numbers or 0-d tensors.
     """
     if torch.compiler.is_compiling():

@@ -19,12 +19,12 @@ class INNApropState(NamedTuple):
     count: Any
     """Updates made, int32 of shape ()."""
     momentum: Any
-    """The momentum of every parameter, in its dtype (float32 for bfloat16); zero at first."""
+    """The momentum of every parameter, in its dtype (float32 for 16 bits); zero at first."""
     second_moment: Any
     """Likewise the second moment."""
     residual: Any
-    """What of the float32 trajectory bfloat16 parameters do not hold, int16; ``MaskedNode`` in
-    the place of other parameters, None if there are only such."""
+    """What of the float32 trajectory 16-bit parameters do not hold, int16; ``MaskedNode`` in the
+    place of other parameters, None if there are only such."""
 
 
 def innaprop(
@@ -45,10 +45,10 @@ def innaprop(
     values cannot be checked. Learning rate, alpha and beta may also be schedules: callables of
     the number of updates made before, an integer array, 0 at the first.
 
-    ``update(gradients, state, params)`` takes float32, float64 and bfloat16 parameters of any
-    shapes and real floating gradients, and computes in the parameter's dtype. The updates have
-    the parameter's dtype, but for bfloat16 parameters: theirs are float32, the difference of
-    the new parameter and the old one, on which ``optax.apply_updates`` lands.
+    ``update(gradients, state, params)`` takes float32, float64, bfloat16 and float16 parameters of
+    any shapes and real floating gradients, and computes in the parameter's dtype, at least float32.
+    The updates have that dtype. Those of 16-bit parameters are the difference of the new parameter
+    and the old one, on which ``optax.apply_updates`` lands.
 
     Args:
         learning_rate: The paper's gamma, in [0, beta).
@@ -61,8 +61,8 @@ def innaprop(
         mask: Which parameters decay, as in ``optax.adamw``: a tree of booleans with the
             structure of the parameters or a prefix of it, or a callable that makes it of the
             parameters. Default None, all of them.
-        residual: Whether bfloat16 parameters get a residual of 16 bits, with which they follow
-            the float32 trajectory. Default True.
+        residual: Whether 16-bit parameters get a residual of 16 bits, with which they follow the
+            float32 trajectory, float16 ones within float16's range. Default True.
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
             without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
             True.
@@ -72,8 +72,8 @@ def innaprop(
 
     Raises:
         TypeError: An argument is of the wrong type. By ``init`` and ``update``: a parameter is
-            not float32, float64 or bfloat16, a gradient is not real and floating, the mask is
-            not boolean, or the state is another transformation's.
+            not float32, float64, bfloat16 or float16, a gradient is not real and floating, the
+            mask is not boolean, or the state is another transformation's.
         ValueError: A value is outside its range, or learning_rate >= beta. By ``update``:
             params are missing, or gradients, state or mask do not fit them.
 
@@ -106,7 +106,7 @@ def innaprop(
         leaves = parameters.leaves
         if leaves:  # optax.tree.map_params has something without leaves stand for all trees.
             parameters.mask(mask)
-        splits = [residual and p.dtype == jnp.bfloat16 for p in leaves]
+        splits = [residual and p.dtype != wide(p.dtype) for p in leaves]
         return INNApropState(
             count=jnp.zeros([], jnp.int32),
             momentum=parameters.tree([jnp.zeros_like(p, wide(p.dtype)) for p in leaves]),
@@ -184,7 +184,7 @@ def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) ->
         beta: Likewise the Newtonian damping. Default 0.9.
 
     Returns:
-        A tree like ``params``, float32 for bfloat16 parameters.
+        A tree like ``params``, float32 for 16-bit parameters.
 
     Raises:
         TypeError: ``state`` is something else, or alpha or beta is not a number.
@@ -212,7 +212,7 @@ def master_weights(state: INNApropState, params: Any) -> Any:
         params: The parameters that belong to it.
 
     Returns:
-        A tree like ``params``: of a bfloat16 parameter the float32 that it and its residual are
+        A tree like ``params``: of a 16-bit parameter the float32 that it and its residual are
         together, of others the parameter itself.
 
     Raises:

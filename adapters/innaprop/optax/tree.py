@@ -9,13 +9,13 @@ import numpy as np
 import optax
 from jax.tree_util import keystr, tree_flatten_with_path
 
-_DTYPES = (jnp.float32, jnp.float64, jnp.bfloat16)
+_DTYPES = (jnp.float32, jnp.float64, jnp.bfloat16, jnp.float16)
 _ABSTRACT = (jax.ShapeDtypeStruct, jax.core.ShapedArray)
 
 
 def wide(dtype: Any) -> Any:
     """Return the dtype in which parameters of a dtype are updated."""
-    return jnp.dtype(jnp.float32) if dtype == jnp.bfloat16 else dtype
+    return jnp.dtype(jnp.float32) if dtype.itemsize == 2 else dtype
 
 
 def trained(params: Any, gradients: Any, momentum: Any) -> Any:
@@ -37,7 +37,7 @@ class Parameters:
     """The leaves of a tree of parameters, by name.
 
     Args:
-        params: A tree of float32, float64 and bfloat16 arrays.
+        params: A tree of float32, float64, bfloat16 and float16 arrays.
         abstract: Whether ``jax.ShapeDtypeStruct`` may stand for arrays. Default False.
 
     Raises:
@@ -55,8 +55,9 @@ class Parameters:
         for name, leaf in zip(self._names, self.leaves, strict=True):
             if leaf.dtype not in _DTYPES:
                 raise TypeError(
-                    f"parameters must be float32, float64 or bfloat16, got {leaf.dtype.name} for "
-                    f"{name}; leave out what is not trained, with optax.masked for example"
+                    "parameters must be float32, float64, bfloat16 or float16, got "
+                    f"{leaf.dtype.name} for {name}; leave out what is not trained, with "
+                    "optax.masked for example"
                 )
 
     def tree(self, leaves: Iterable[Any]) -> Any:
@@ -129,10 +130,10 @@ class Parameters:
             if leaf is None:
                 continue
             _check_shape(f"the state's residual of {name}", leaf, p)
-            if p.dtype != jnp.bfloat16:
+            if p.dtype == wide(p.dtype):
                 raise ValueError(
-                    f"the state has a residual for {name}, which is {p.dtype.name} and not "
-                    "bfloat16: call init again"
+                    f"the state has a residual for {name}, which is {p.dtype.name} and not of 16 "
+                    "bits: call init again"
                 )
         return residuals
 

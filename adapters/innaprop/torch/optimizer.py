@@ -279,8 +279,11 @@ class INNAprop(torch.optim.Optimizer):
 
     def _health_check(self) -> None:
         # PyTorch's own: a step in a CUDA graph must be capturable. Older ones call it otherwise.
-        for name in ("_accelerator_graph", "_cuda_graph"):
-            check = getattr(self, f"{name}_capture_health_check", None)
+        for name in (
+            "_accelerator_graph_capture_health_check",
+            "_cuda_graph_capture_health_check",
+        ):
+            check = getattr(self, name, None)
             if check is not None:
                 check()
                 return
@@ -466,10 +469,10 @@ class INNAprop(torch.optim.Optimizer):
         """
         # As the base class does, whose casts are not those of this state.
         state_dict = state_dict.copy() if isinstance(state_dict, dict) else state_dict
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+        for hook in getattr(self, "_optimizer_load_state_dict_pre_hooks", {}).values():
             state_dict = hook(self, state_dict) or state_dict
         self.__setstate__(read_state_dict(self, state_dict))
-        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+        for post_hook in getattr(self, "_optimizer_load_state_dict_post_hooks", {}).values():
             post_hook(self)
 
     def state_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ KERAS := jax tensorflow torch
 TIMES := $(VENV)/times
 timed = .ci/timed $(TIMES) "$(1)"
 
-.PHONY: demo quick test check docs clean test-conformance $(KERAS:%=test-keras-%)
+.PHONY: demo quick test check docs release matrix clean test-conformance $(KERAS:%=test-keras-%)
 
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
@@ -56,6 +56,14 @@ docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# All of a release but the tag and the upload; EXTRAS=1 installs every extra too, one at a time.
+release: $(VENV)/.release
+	$(BIN)/python .ci/release.py $(if $(EXTRAS),--extras)
+
+# The oldest, pinned and newest versions of every framework; ROWS="--versions oldest" chooses.
+matrix: $(VENV)/.release
+	$(BIN)/python .ci/matrix.py $(ROWS)
+
 clean:
 	rm -rf $(VENV) docs/_build report.html
 
@@ -68,6 +76,10 @@ $(VENV)/.pip: $(INPUTS)
 $(VENV)/.demo: $(VENV)/.pip
 	@echo "Installing PyTorch, TensorFlow, JAX and Keras into $(VENV): some minutes, the first time"
 	$(PIP_INSTALL) -e ".[all]"
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.pip
+	$(PIP_INSTALL) --group release
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo

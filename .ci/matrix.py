@@ -1,0 +1,206 @@
+"""Runs tests and conformance with the oldest, the pinned and the newest versions of each framework.
+
+Each row of the table in ``docs/versions.md`` is one environment, made for it and deleted after it;
+the rows that were run are replaced, the others stay.
+"""
+
+import argparse
+import ast
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "versions.md"
+MARKS = ("<!-- table of make matrix -->\n", "<!-- end of table -->\n")
+HEAD = ("Versions", "Environment", "Python", "What was installed", "Tests", "Conformance", "Run on")
+SHOWN = ("numpy", "array-api-compat", "torch", "tensorflow", "keras", "jax", "optax")
+OPTIONAL = ("flax", "jax", "keras", "optax", "orbax", "tensorflow", "tf_keras", "torch")
+TOOLS = ("array-api-strict", "hypothesis", "mpmath", "pytest", "scipy")
+FAMILIES = ("groups", "missing gradients", "decay", "precision")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What is installed together, and what is run there."""
+
+    extras: tuple[str, ...]
+    tests: tuple[str, ...]
+    backends: tuple[str, ...]
+    keras: str = ""
+    tools: tuple[str, ...] = ()
+
+
+ENVIRONMENTS = {
+    "core": Environment((), ("core",), ("numpy",)),
+    "torch": Environment(
+        ("torch", "keras"),
+        ("core", "torch", "keras"),
+        ("torch", "torch-foreach", "torch-fused", "keras-torch"),
+        keras="torch",
+    ),
+    "tensorflow": Environment(
+        ("tensorflow", "keras"),
+        ("tensorflow", "keras"),
+        ("tensorflow", "tensorflow-xla", "keras-tensorflow"),
+        keras="tensorflow",
+        tools=("tf_keras",),
+    ),
+    "jax": Environment(("jax", "keras"), ("keras",), ("keras-jax",), keras="jax"),
+    "optax": Environment(("optax",), ("optax",), ("optax", "optax-bfloat16")),
+}
+
+
+def requirements(environment: Environment, versions: str) -> list[str]:
+    """Return what pip is to install: with "oldest", every lower bound of ours as it stands."""
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = about["project"]["optional-dependencies"]
+    ours = [*about["project"]["dependencies"]]
+    for extra in ("state", "conformance", *environment.extras):
+        ours += extras[extra]
+    named = (*TOOLS, *environment.tools)
+    tools = [r for r in about["dependency-groups"]["test"] if Requirement(r).name in named]
+    if versions != "oldest":
+        return [*ours, *tools]
+    # An environment's own tool goes with its framework: tf_keras with TensorFlow.
+    own = [r for r in tools if Requirement(r).name in environment.tools]
+    others = [r for r in tools if r not in own]
+    # Two extras may name the same package: the later bound holds.
+    oldest: dict[str, tuple[tuple[int, ...], str]] = {}
+    for line in (*ours, *own):
+        requirement = Requirement(line)
+        bound = next(s.version for s in requirement.specifier if s.operator == ">=")
+        release = tuple(int(part) for part in bound.split("."))
+        oldest[requirement.name] = max(
+            oldest.get(requirement.name, ((), "")), (release, f"{requirement.name}=={bound}")
+        )
+    return [*(pinned for _, pinned in oldest.values()), *others]
+
+
+def runnable(folder: Path, missing: set[str]) -> list[str]:
+    """Return the test files that import nothing that is missing."""
+    files = []
+    for file in sorted(folder.glob("test_*.py")):
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+        # Tests of one backend of Keras import the others' modules where they need them.
+        if folder.name == "keras" or not imported & missing:
+            files.append(str(file.relative_to(ROOT)))
+    return files
+
+
+def run_row(name: str, versions: str, python: str) -> list[str]:
+    """Make one environment, run all that is run there, and return the table's row."""
+    environment = ENVIRONMENTS[name]
+    with tempfile.TemporaryDirectory(prefix="innaprop-matrix-") as folder:
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        own = f"{folder}/bin/python"
+        variables = {**os.environ, "KERAS_BACKEND": environment.keras or "tensorflow"}
+        variables |= {"INNAPROP_CACHE": f"{folder}/cache", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+        def call(*command: str, check: bool = True) -> str:
+            done = subprocess.run(
+                [own, *command], cwd=ROOT, env=variables, capture_output=True, text=True
+            )
+            if check and done.returncode:
+                raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+            print(done.stdout, end="", flush=True)
+            return done.stdout
+
+        pins = ("-c", "constraints.txt") if versions == "pinned" else ()
+        install = ("-m", "pip", "install", "--quiet", *pins)
+        call(*install, "--upgrade", "pip")
+        call(*install, *requirements(environment, versions), "-e", ".")
+        installed = {
+            package["name"].lower().replace("_", "-"): package["version"]
+            for package in json.loads(call("-m", "pip", "list", "--format", "json"))
+        }
+        shown = ", ".join(f"{name} {installed[name]}" for name in SHOWN if name in installed)
+        find = f"import importlib.util as u; print(*(n for n in {OPTIONAL} if not u.find_spec(n)))"
+        missing = set(call("-c", find).split())
+        tests = []
+        for part in environment.tests:
+            files = runnable(ROOT / "tests" / part, missing)
+            print(f"== {name} {versions}: tests/{part} without {sorted(missing)}", flush=True)
+            output = call("-m", "pytest", "-q", "--tb=short", "--durations=3", *files, check=False)
+            ending = (output.strip().splitlines() or ["nothing"])[-1]
+            counts = re.findall(r"(\d+) (passed|failed|errors?)", ending)
+            tests.append(f"{part} {', '.join(' '.join(count) for count in counts) or ending}")
+        results = Path(folder, "results.json")
+        options = [word for b in environment.backends for word in ("--backend", b)]
+        options += [word for family in FAMILIES for word in ("--family", family)]
+        call("-m", "innaprop_conformance", "run", "--require", "--json", str(results), *options,
+             check=False)  # fmt: skip
+        return [
+            versions, name, ".".join(re.findall(r"\d+", call("-V"))[:3]), shown, "; ".join(tests),
+            judged(results), datetime.date.today().isoformat(),
+        ]  # fmt: skip
+
+
+def judged(results: Path) -> str:
+    """Return how many of the suite's cases agree with the ground truth."""
+    if not results.exists():
+        return "failed: did not run"
+    parts = json.loads(results.read_text())["conformance"]
+    asked = sum(part["asked"] for part in parts)
+    passed = sum(verdict["passed"] for part in parts for verdict in part["verdicts"])
+    wrong = "" if passed == asked > 0 and not any(p["failure"] for p in parts) else "failed: "
+    return f"{wrong}{passed} of {asked} agree"
+
+
+def write(row: list[str]) -> None:
+    """Put a row into the page's table, in place of the one that it had."""
+    before, rest = PAGE.read_text().split(MARKS[0])
+    table, after = rest.split(MARKS[1])
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+    kept = [old for old in rows if len(old) == len(HEAD) and old[:3] != row[:3]][2:]
+    sets, names = ("oldest", "pinned", "newest"), tuple(ENVIRONMENTS)
+    kept.append(row)
+    kept.sort(key=lambda r: (sets.index(r[0]), names.index(r[1]), r[2]))
+    lines = [f"| {' | '.join(cells)} |\n" for cells in (HEAD, ["---"] * len(HEAD), *kept)]
+    PAGE.write_text(before + MARKS[0] + "".join(lines) + MARKS[1] + after)
+
+
+def main() -> int:
+    """Run the rows that are asked for."""
+    parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
+    parser.add_argument("--versions", action="append", choices=("oldest", "pinned", "newest"))
+    parser.add_argument("--environment", action="append", choices=tuple(ENVIRONMENTS))
+    parser.add_argument("--python", default=sys.executable, help="which Python to run")
+    options = parser.parse_args()
+    failed = []
+    for versions in options.versions or ("oldest", "pinned", "newest"):
+        for name in options.environment or tuple(ENVIRONMENTS):
+            start = time.monotonic()
+            try:
+                row = run_row(name, versions, options.python)
+            except RuntimeError as error:
+                print(error)
+                failed.append(f"{versions} {name}: no environment")
+                continue
+            write(row)
+            minutes = (time.monotonic() - start) / 60
+            print(f"== {' | '.join(row)} | {minutes:.1f} min on {platform.machine()}", flush=True)
+            if re.search(r"fail|error", f"{row[4]} {row[5]}"):
+                failed.append(f"{versions} {name}")
+    print(f"{len(failed)} rows failed", *failed, sep="\n")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -104,7 +104,7 @@ def agreed_version() -> str:
     headings = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
     if headings[0].partition("\n")[0] == "Unreleased" and "- " in headings.pop(0):
         sys.exit("CHANGELOG.md has unreleased changes: move them below the version's heading")
-    newest = headings[0].split()
+    newest = headings[0].partition("\n")[0].split()
     citation = (ROOT / "CITATION.cff").read_text()
     cited = dict(re.findall(r"^(version|date-released): *(\S+)$", citation, re.MULTILINE))
     if newest != [version, "-", cited["date-released"]] or cited["version"] != version:

@@ -27,7 +27,14 @@ MARKS = ("<!-- table of make matrix -->\n", "<!-- end of table -->\n")
 HEAD = ("Versions", "Environment", "Python", "What was installed", "Tests", "Conformance", "Run on")
 SHOWN = ("numpy", "array-api-compat", "torch", "tensorflow", "keras", "jax", "optax")
 OPTIONAL = ("flax", "jax", "keras", "optax", "orbax", "tensorflow", "tf_keras", "torch")
+NIGHTLY = {"tensorflow": "tf-nightly", "keras": "keras-nightly"}
+"""Frameworks whose nightly builds have a name of their own."""
+NIGHTLY_INDEXES = (
+    "https://download.pytorch.org/whl/nightly/cpu",
+    "https://us-python.pkg.dev/ml-oss-artifacts-published/jax/simple/",
+)
 TOOLS = ("array-api-strict", "hypothesis", "mpmath", "pytest", "scipy")
+SETS = ("oldest", "pinned", "newest", "nightly")
 FAMILIES = ("groups", "missing gradients", "decay", "precision")
 
 
@@ -71,6 +78,9 @@ def requirements(environment: Environment, versions: str) -> list[str]:
         ours += extras[extra]
     named = (*TOOLS, *environment.tools)
     tools = [r for r in about["dependency-groups"]["test"] if Requirement(r).name in named]
+    if versions == "nightly":
+        newest = [Requirement(line).name for line in ours]
+        return ["--pre", *(NIGHTLY.get(name, name) for name in newest), *tools]
     if versions != "oldest":
         return [*ours, *tools]
     # An environment's own tool goes with its framework: tf_keras with TensorFlow.
@@ -115,14 +125,21 @@ def run_row(name: str, versions: str, python: str) -> list[str]:
 
         def call(*command: str, check: bool = True) -> str:
             done = subprocess.run(
-                [own, *command], cwd=ROOT, env=variables, capture_output=True, text=True
+                [own, *command],
+                cwd=ROOT,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=None if check else subprocess.STDOUT,
+                text=True,
             )
-            if check and done.returncode:
-                raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
             print(done.stdout, end="", flush=True)
+            if check:
+                done.check_returncode()
             return done.stdout
 
-        pins = ("-c", "constraints.txt") if versions == "pinned" else ()
+        pins: tuple[str, ...] = ("-c", "constraints.txt") if versions == "pinned" else ()
+        if versions == "nightly":
+            pins = tuple(word for url in NIGHTLY_INDEXES for word in ("--extra-index-url", url))
         install = ("-m", "pip", "install", "--quiet", *pins)
         call(*install, "--upgrade", "pip")
         call(*install, *requirements(environment, versions), "-e", ".")
@@ -169,9 +186,9 @@ def write(row: list[str]) -> None:
     table, after = rest.split(MARKS[1])
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
     kept = [old for old in rows if len(old) == len(HEAD) and old[:3] != row[:3]][2:]
-    sets, names = ("oldest", "pinned", "newest"), tuple(ENVIRONMENTS)
+    names = tuple(ENVIRONMENTS)
     kept.append(row)
-    kept.sort(key=lambda r: (sets.index(r[0]), names.index(r[1]), r[2]))
+    kept.sort(key=lambda r: (SETS.index(r[0]), names.index(r[1]), r[2]))
     lines = [f"| {' | '.join(cells)} |\n" for cells in (HEAD, ["---"] * len(HEAD), *kept)]
     PAGE.write_text(before + MARKS[0] + "".join(lines) + MARKS[1] + after)
 
@@ -179,17 +196,17 @@ def write(row: list[str]) -> None:
 def main() -> int:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
-    parser.add_argument("--versions", action="append", choices=("oldest", "pinned", "newest"))
+    parser.add_argument("--versions", action="append", choices=SETS)
     parser.add_argument("--environment", action="append", choices=tuple(ENVIRONMENTS))
     parser.add_argument("--python", default=sys.executable, help="which Python to run")
     options = parser.parse_args()
     failed = []
-    for versions in options.versions or ("oldest", "pinned", "newest"):
+    for versions in options.versions or SETS[:3]:
         for name in options.environment or tuple(ENVIRONMENTS):
             start = time.monotonic()
             try:
                 row = run_row(name, versions, options.python)
-            except RuntimeError as error:
+            except subprocess.CalledProcessError as error:
                 print(error)
                 failed.append(f"{versions} {name}: no environment")
                 continue

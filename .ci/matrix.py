@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name as canonical
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "versions.md"
@@ -69,26 +70,31 @@ ENVIRONMENTS = {
 }
 
 
+def ours(environment: Environment) -> list[str]:
+    """Return the requirements of the project, and of the extras that are installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    chosen = ("state", "conformance", *environment.extras)
+    return [*project["dependencies"], *(line for extra in chosen for line in extras[extra])]
+
+
 def requirements(environment: Environment, versions: str) -> list[str]:
     """Return what pip is to install: with "oldest", every lower bound of ours as it stands."""
-    about = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = about["project"]["optional-dependencies"]
-    ours = [*about["project"]["dependencies"]]
-    for extra in ("state", "conformance", *environment.extras):
-        ours += extras[extra]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     named = (*TOOLS, *environment.tools)
-    tools = [r for r in about["dependency-groups"]["test"] if Requirement(r).name in named]
+    tools = [line for line in groups["test"] if Requirement(line).name in named]
+    lines = ours(environment)
     if versions == "nightly":
-        newest = [Requirement(line).name for line in ours]
+        newest = [Requirement(line).name for line in lines]
         return ["--pre", *(NIGHTLY.get(name, name) for name in newest), *tools]
     if versions != "oldest":
-        return [*ours, *tools]
+        return [*lines, *tools]
     # An environment's own tool goes with its framework: tf_keras with TensorFlow.
     own = [r for r in tools if Requirement(r).name in environment.tools]
     others = [r for r in tools if r not in own]
     # Two extras may name the same package: the later bound holds.
     oldest: dict[str, tuple[tuple[int, ...], str]] = {}
-    for line in (*ours, *own):
+    for line in (*lines, *own):
         requirement = Requirement(line)
         bound = next(s.version for s in requirement.specifier if s.operator == ">=")
         release = tuple(int(part) for part in bound.split("."))
@@ -143,19 +149,23 @@ def run_row(name: str, versions: str, python: str) -> list[str]:
         install = ("-m", "pip", "install", "--quiet", *pins)
         call(*install, "--upgrade", "pip")
         call(*install, *requirements(environment, versions), "-e", ".")
-        installed = {
-            package["name"].lower().replace("_", "-"): package["version"]
+        installed: dict[str, str] = {
+            canonical(package["name"]): package["version"]
             for package in json.loads(call("-m", "pip", "list", "--format", "json"))
         }
-        shown = ", ".join(f"{name} {installed[name]}" for name in SHOWN if name in installed)
+        named = SHOWN if environment.extras else tuple(installed)
+        direct: set[str] = {canonical(Requirement(line).name) for line in ours(environment)}
+        shown = ", ".join(f"{n} {installed[n]}" for n in named if n in installed and n in direct)
         find = f"import importlib.util as u; print(*(n for n in {OPTIONAL} if not u.find_spec(n)))"
         missing = set(call("-c", find).split())
         tests = []
         for part in environment.tests:
             files = runnable(ROOT / "tests" / part, missing)
             print(f"== {name} {versions}: tests/{part} without {sorted(missing)}", flush=True)
-            output = call("-m", "pytest", "-q", "--tb=short", "--durations=3", *files, check=False)
-            ending = (output.strip().splitlines() or ["nothing"])[-1]
+            # Old packages meet newer ones here: what they deprecate in each other is not ours.
+            options = ["-q", "--tb=short", "-W", "default::DeprecationWarning", *files]
+            output = call("-m", "pytest", *options, check=False)
+            ending = (output.strip().splitlines() or ["failed to start"])[-1]
             counts = re.findall(r"(\d+) (passed|failed|errors?)", ending)
             tests.append(f"{part} {', '.join(' '.join(count) for count in counts) or ending}")
         results = Path(folder, "results.json")

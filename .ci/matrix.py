@@ -138,9 +138,10 @@ def run_row(name: str, versions: str, python: str) -> list[str]:
                 stderr=None if check else subprocess.STDOUT,
                 text=True,
             )
-            print(done.stdout, end="", flush=True)
             if check:
                 done.check_returncode()
+            else:
+                print(done.stdout, end="", flush=True)
             return done.stdout
 
         pins: tuple[str, ...] = ("-c", "constraints.txt") if versions == "pinned" else ()

@@ -38,12 +38,15 @@ TOOLS = ("array-api-strict", "hypothesis", "mpmath", "pytest", "scipy")
 SETS = ("oldest", "pinned", "newest", "nightly")
 NEEDS = {
     "tests/keras/test_misuse_is_refused_whole.py::test_a_frozen_layer": "keras>3.12.0",
+    "tests/keras/test_sixteen_bits.py::test_a_model_of_policy_bfloat16": "torch>=2.10",
+    "tests/keras/test_works_in_fit.py::test_fit_learns[jit]": "torch>=2.10",
     "tests/optax/test_inside_optax.py::test_multi_steps_counts": "optax>=0.2.8",
     "tests/optax/test_sixteen_bits.py::test_inside_multi_steps": "optax>=0.2.8",
     "tests/torch/test_gradients_and_their_memory.py::test_wider_gradients": "torch>=2.10",
 }
 """Tests of what a framework itself has only later: on TensorFlow, Keras 3.12.0 fails to word its
-own refusal; optax's accumulator_dtype; PyTorch's grad_dtype."""
+own refusal; torch.compile in 2.9.0 fails within Keras's own Dense; optax's accumulator_dtype;
+PyTorch's grad_dtype."""
 OF_ANY_BACKEND = (
     "tests/keras/test_saved_state.py::test_a_hundred_steps_more_in_a_new_process_of_any_backend"
 )

@@ -12,7 +12,8 @@ PLAIN = {*c.PLAIN}
 
 def local(tensor: Any) -> Any:
     """Return the part of a DTensor that this process holds, and any other tensor itself."""
-    if type(tensor) in PLAIN:
+    # The tuple: PyTorch before 2.9 does not trace the question to a set.
+    if type(tensor) in c.PLAIN:
         return tensor
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()

@@ -28,9 +28,10 @@ HARMLESS = fault(LINE, f"    # A remark.\n{LINE}")
 HARMFUL = fault("return theta - descent, m, v", "return theta - 2 * descent, m, v")
 
 
-def command(*arguments):
+def command(*arguments, cwd=None):
     return subprocess.run(
         [sys.executable, "-m", "innaprop_conformance.faults", *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200"},
@@ -125,6 +126,34 @@ def test_the_command_fails_with_the_reason(one, complaint, tmp_path):
     done = command(file, "--updates", 1, "--seeds", 0)
     assert done.returncode == 1
     assert complaint in done.stdout
+
+
+def test_only_faults_in_files_that_have_changed(tmp_path):
+    def git(*arguments):
+        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *names, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    source = tmp_path / "adapters" / STEP
+    source.parent.mkdir(parents=True)
+    source.write_text("before\n")
+    git("init")
+    git("add", ".")
+    git("commit", "--message", "before")
+    faults = tmp_path / "faults.toml"
+    old, new = _texts(HARMLESS)
+    head = f'[[fault]]\nname = "a fault"\nbackends = ["numpy"]\nfile = "{STEP}"\n'
+    faults.write_text(f"{head}old = '''\n{old}'''\nnew = '''\n{new}'''\n")
+    options = ["--changed-since", "HEAD", "--updates", 1, "--seeds", 0]
+    done = command(faults, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "no fault is in a file that has changed since HEAD\n"
+    source.write_text("after\n")
+    done = command(faults, *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "numpy, a fault: not caught" in done.stdout
+    done = command(faults, "--changed-since", "no-such-revision", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no-such-revision" in done.stderr
 
 
 @pytest.mark.parametrize(

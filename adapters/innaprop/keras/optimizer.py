@@ -287,6 +287,8 @@ class INNAprop(keras.optimizers.Optimizer):
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
     ) -> None:
+        # Once for all variables, and before the first is changed.
+        options.check_step(self, learning_rate)
         if keras.backend.backend() == "torch":
             self._update_lists(grads, trainable_variables, learning_rate)
         else:

@@ -149,6 +149,16 @@ def check_numbers(optimizer: Any) -> None:
     _check({k: v for k, v in given.items() if not (k in SCHEDULABLE and callable(v))})
 
 
+def check_step(optimizer: Any, learning_rate: Any) -> None:
+    """Refuse what a schedule or a variable gives for this update, as far as it is known.
+
+    Raises:
+        TypeError, ValueError: As ``check_options``.
+    """
+    given = {name: at(getattr(optimizer, name), optimizer.iterations) for name in SCHEDULABLE}
+    _check(known({"learning_rate": learning_rate, **given}))
+
+
 def known(values: dict[str, Any]) -> dict[str, Any]:
     """Return those of some values of which a number is known, as numbers.
 
@@ -195,14 +205,8 @@ def _coefficients(
     scalar: Callable[[Any], Any],
     expm1: Callable[[Any], Any],
 ) -> Coefficients:
-    given = {"learning_rate": learning_rate}
-    for name in SCHEDULABLE:
-        value = at(getattr(optimizer, name), optimizer.iterations)
-        given[name] = value
-    _check(known(given))
-    alpha, beta = (
-        given[k] if isinstance(given[k], Real) else scalar(given[k]) for k in SCHEDULABLE
-    )
+    dampings = (at(getattr(optimizer, name), optimizer.iterations) for name in SCHEDULABLE)
+    alpha, beta = (value if isinstance(value, Real) else scalar(value) for value in dampings)
     return momentum.coefficients(
         scalar(optimizer.iterations + 1),
         gamma=scalar(learning_rate),

@@ -7,16 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.cases import Array
+from innaprop_conformance.cases.dtypes import judged_as
 from innaprop_conformance.cases.values import rounded
+from innaprop_conformance.exact import Scalars, moved
 from innaprop_conformance.walk import Chunk, Update
-from innaprop_core import momentum
-from innaprop_core.momentum import Coefficients
 
 FORMATS = {
     "float64": (53, -1022),
     "float32": (24, -126),
     "bfloat16": (8, -126),
     "float16": (11, -14),
+    # As float32, down to where the residual of the smallest float16 ends.
+    "float16+residual": (24, -16),
 }
 """Bits of the significand and exponent of the smallest normal number."""
 
@@ -26,6 +28,8 @@ _OF_MOVE = 8.0
 _OF_DIRECTION = 10.0
 _OF_MOMENTUM = 3.0
 _OF_AVERAGE = 3.0
+_OF_CLIPPED = 64.0
+"""Of a gradient that the framework itself has clipped to a norm."""
 
 
 class Standing(NamedTuple):
@@ -46,21 +50,27 @@ class Bounds:
 
     Args:
         chunk: What is updated.
-        dtype: What theta is stored in; state and arithmetic are float64 for float64 and float32
-            for all others.
+        dtype: What theta is judged as, if its group has no dtype of its own; state and
+            arithmetic are float64 for float64 and float32 for all others.
         steps: Number of updates of the run.
+        way: The case's way: a framework that clips to a norm, or keeps the step size's schedule
+            itself, rounds what the update gets. Default "", neither.
     """
 
-    def __init__(self, chunk: Chunk, dtype: str, steps: int) -> None:
+    def __init__(self, chunk: Chunk, dtype: str, steps: int, way: str = "") -> None:
         zero = np.zeros_like(chunk.start)
+        dtype = judged_as(chunk.group.dtype or dtype)
         self._dtype = dtype
+        self._schedules_gamma = way.startswith("step size")
+        self._of_gradient = _OF_CLIPPED if way in ("clip by norm", "clip by global norm") else 0.0
         self._group = chunk.group
         bits, smallest = FORMATS["float64" if dtype == "float64" else "float32"]
         self._unit, self._tiny = 2.0**-bits, 2.0**smallest
         # Wider than what is judged, where the machine has it.
         self._wide: Any = np.longdouble if dtype == "float64" else np.float64
         state = zero.astype(self._wide)
-        self._exact = self._stored = (chunk.start.astype(self._wide), state, state)
+        self._exact: tuple[Any, Any, Any] = (chunk.start.astype(self._wide), state, state)
+        self._stored = self._exact
         self._of_v = zero
         length = math.isqrt(steps)
         self._arithmetic, self._storage = _Carried(zero, length), _Carried(zero, length)
@@ -68,12 +78,12 @@ class Bounds:
 
     def step(self, update: Update) -> None:
         """Make one update of the exact run, of the stored one, and of the bounds."""
-        c = momentum.coefficients(update.k, **update.values)  # type: ignore[arg-type]
+        c = Scalars.of(update.k, update.values)
         theta, m, v = map(_as_float64, self._exact)
         g = update.gradient.astype(self._wide)
-        self._exact = momentum.step(*self._exact, g, c)
-        moved, *state = momentum.step(*self._stored, g, c)
-        self._stored = (self._store(moved), *state)
+        self._exact = moved(*self._exact, g, c)
+        new, *state = moved(*self._stored, g, c)
+        self._stored = (self._store(new), *state)
         new_theta, new_m, new_v = map(_as_float64, self._exact)
 
         self._of_v = self._second_moment(v, update.gradient, new_v, c)
@@ -101,37 +111,67 @@ class Bounds:
         self._storage.step(matrix, half, np.zeros_like(half))
         self._variance = _spread(matrix, self._variance, half**2 / 3)
 
+    def replace(self, theta: Array) -> None:
+        """Set other parameters, which are exact; the errors of the momentum stay."""
+        new = theta.astype(self._wide)
+        self._exact, self._stored = (new, *self._exact[1:]), (new, *self._stored[1:])
+        forget, zero = np.diag([0.0, 1.0]), np.zeros_like(theta)
+        self._arithmetic.step(forget, zero, zero)
+        self._storage.step(forget, zero, zero)
+        self._variance = _spread(forget, self._variance, zero)
+
     def standing(self) -> Standing:
-        """Return where the bounds stand."""
-        theta = self._exact[0]
-        floor = np.abs(_as_float64(np.subtract(self._stored[0], theta)))
+        """Return where the bounds of theta stand."""
+        return self._of_sum(1.0, 0.0)
+
+    def standing_of_psi(self, alpha: float, beta: float) -> Standing:
+        """Return where those of psi = beta m + (1 - alpha beta) theta stand."""
+        found = self._of_sum(1 - alpha * beta, beta)
+        theta, m, _ = map(_as_float64, self._exact)
+        terms = (1 + alpha * beta) * np.abs(theta) + beta * np.abs(m)
+        return found._replace(arithmetic=found.arithmetic + _OF_MOVE * self._unit * terms)
+
+    def _of_sum(self, of_theta: float, of_m: float) -> Standing:
+        """Return where the bounds of a sum of theta and m stand, with these weights."""
+        exact, stored = (of_theta * theta + of_m * m for theta, m, _ in (self._exact, self._stored))
+        floor = np.abs(_as_float64(np.subtract(stored, exact)))
         # The truth itself is rounded to float64.
-        own = half_ulp(np.abs(_as_float64(theta)), "float64")
-        storage = self._storage.theta + own
-        return Standing(floor, storage, self._arithmetic.theta, self._variance[0])
+        own = half_ulp(np.abs(_as_float64(exact)), "float64")
+        ee, ef, ff = self._variance
+        return Standing(
+            floor,
+            self._storage.of_sum(of_theta, of_m) + own,
+            self._arithmetic.of_sum(of_theta, of_m),
+            of_theta**2 * ee + 2 * of_theta * of_m * ef + of_m**2 * ff,
+        )
 
     def _store(self, theta: NDArray[np.floating]) -> NDArray[np.floating]:
         stored = theta.astype(np.float64)
-        return (
-            stored.astype(self._wide) if self._dtype == "float64" else rounded(stored, self._dtype)
-        )
+        if self._dtype == "float64":
+            return stored.astype(self._wide)
+        if self._dtype in ("float32", "bfloat16", "float16"):
+            return rounded(stored, self._dtype)
+        units = 2 * half_ulp(np.abs(stored), self._dtype)
+        return np.asarray(np.rint(stored / units) * units, np.float64)
 
-    def _second_moment(self, v: Array, g: Array, new_v: Array, c: Coefficients) -> Array:
+    def _second_moment(self, v: Array, g: Array, new_v: Array, c: Scalars) -> Array:
         """Return how far v may be off, after the update."""
         squared = g * g
-        step = min(c.averaging, c.memory) * np.abs(squared - v)
-        local = self._unit * (new_v + _OF_AVERAGE * step + c.averaging * squared)
-        off: Array = c.memory * self._of_v + local + 3 * self._tiny
+        step = min(c.averaging, c.sigma) * np.abs(squared - v)
+        of_square = c.averaging * (1 + 2 * self._of_gradient) * squared
+        local = self._unit * (new_v + _OF_AVERAGE * step + of_square)
+        off: Array = c.sigma * self._of_v + local + 3 * self._tiny
         return off
 
-    def _direction(self, g: Array, v: Array, c: Coefficients) -> tuple[Array, Array]:
+    def _direction(self, g: Array, v: Array, c: Scalars) -> tuple[Array, Array]:
         """Return |u|, and how far u may be off."""
         v, off = v / c.bias_correction, self._of_v / c.bias_correction
-        least = np.sqrt(np.maximum(v - off, 0))
-        of_root = off / (np.sqrt(v) + least + np.finfo(float).tiny)
         with np.errstate(divide="ignore", invalid="ignore"):
+            least = np.sqrt(np.maximum(v - off, 0))
+            of_root = off / (np.sqrt(v) + least + np.finfo(float).tiny)
             direction = np.where(g == 0, 0.0, np.abs(g) / (np.sqrt(v) + c.eps))
-            relative = of_root / (least + c.eps) + _OF_DIRECTION * self._unit
+            roundings = _OF_DIRECTION + self._of_gradient
+            relative = of_root / (least + c.eps) + roundings * self._unit
             of_direction = np.where(g == 0, 0.0, direction * relative) + self._tiny
         return direction, of_direction
 
@@ -147,6 +187,9 @@ class Bounds:
         in_m = _OF_MOMENTUM * unit * (mixed + new_m)
         in_m = in_m + _OF_MOVE * unit * gamma * (alpha * mixed + driven)
         of_alpha, of_beta = self._of_schedule("alpha"), self._of_schedule("beta")
+        of_gamma = self._of_schedule("gamma") if self._schedules_gamma else 0.0
+        in_theta = in_theta + of_gamma * (h["weight_decay"] * theta + mixed + beta * u)
+        in_m = in_m + of_gamma * (alpha * mixed + driven)
         in_theta = in_theta + gamma * of_beta * u
         in_m = in_m + gamma * (
             of_alpha * mixed
@@ -182,19 +225,28 @@ class _Carried:
         self._block = np.stack([zero, zero])
         self._blocks = np.zeros((0, *self._block.shape))
         self._products = np.zeros((0, 2, 2))
-        self.theta = zero
 
     def step(self, matrix: Array, in_theta: Array, in_m: Array) -> None:
         """Carry (theta, m) on by a matrix, and add to it."""
         self._block = np.abs(matrix) @ self._block + np.stack([in_theta, in_m])
         self._products = matrix @ self._products
-        carried = np.einsum("bi,bin->n", np.abs(self._products[:, 0]), self._blocks)
-        self.theta = self._block[0] + carried
         self._made += 1
         if self._made % self._length == 0:
             self._blocks = np.concatenate([self._blocks, self._block[None]])
             self._products = np.concatenate([self._products, np.eye(2)[None]])
             self._block = np.zeros_like(self._block)
+
+    @property
+    def theta(self) -> Array:
+        """The bound of theta's error."""
+        return self.of_sum(1.0, 0.0)
+
+    def of_sum(self, of_theta: float, of_m: float) -> Array:
+        """Return the bound of the error of a sum of theta and m, with these weights."""
+        weights = np.array([of_theta, of_m])
+        carried = np.einsum("bi,bin->n", np.abs(weights @ self._products), self._blocks)
+        found: Array = np.abs(weights) @ self._block + carried
+        return found
 
 
 _Covariance = tuple[Array, Array, Array]

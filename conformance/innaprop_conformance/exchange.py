@@ -22,7 +22,7 @@ from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict, judge
 from innaprop_conformance.results import Conformance, Results, Subject, by_family
 from innaprop_conformance.truth import Truth
-from innaprop_conformance.walk import chunks, walk
+from innaprop_conformance.walk import Update, chunks, walk
 
 FORMAT = "innaprop-conformance-cases"
 VERSION = 2
@@ -78,7 +78,7 @@ def inputs(case: Case) -> _Tensors:
     counts = np.zeros((case.steps, len(parameters)), np.int64)
     owners = _chunk_of_each_parameter(case)
     for updates, turn in enumerate(walk(case)):
-        of_chunk = {update.chunk: update for update in turn}
+        of_chunk = {update.chunk: update for update in turn if isinstance(update, Update)}
         for i, chunk in enumerate(owners):
             if update := of_chunk.get(chunk):
                 counts[updates, i] = update.k

@@ -10,6 +10,7 @@ import numpy as np
 
 from innaprop_conformance.bounds import half_ulp
 from innaprop_conformance.cases import Array
+from innaprop_conformance.cases.dtypes import judged_as
 from innaprop_conformance.truth import Truth
 
 POINTS = 100
@@ -23,7 +24,7 @@ class Verdict:
     case: str
     dtype: str
     passed: bool
-    """Whether the error stayed in the corridor after every update."""
+    """Whether the error stayed in the corridor after every update, and nothing else is wrong."""
     ulps: float
     """Largest error of an element, in units in the last place of the largest magnitude that
     its true value has had by then, in the case's dtype."""
@@ -44,16 +45,22 @@ class Verdict:
     errors: tuple[float, ...]
     """Error, as a norm, relative to the distance moved in the whole case: after every update,
     or after 100 of them that are spread evenly and end with the last."""
+    reason: str | None = None
+    """What else is wrong with the run, or None: something that was given has been changed, or a
+    run that should be equal in every bit is not."""
 
 
-def judge(case: str, dtype: str, theta: Array, truth: Truth) -> Verdict:
+def judge(case: str, dtype: str, theta: Array, truth: Truth, reason: str | None = None) -> Verdict:
     """Hold a trajectory to the truth.
+
+    Where the truth is not a number, because a gradient was none, the trajectory must be none.
 
     Args:
         case: Name of the case.
-        dtype: What the backend stored its parameters in; one of the truth's corridors.
+        dtype: What the backend stored its parameters in, of ``cases.dtypes.STORAGE``.
         theta: Parameters after every update, of the truth's shape (steps, elements).
         truth: The case's ground truth.
+        reason: What else is wrong with the run. Default None, nothing.
 
     Raises:
         ValueError: theta has another shape than the truth, or the truth has no corridor for
@@ -63,26 +70,30 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth) -> Verdict:
         raise ValueError(
             f"theta must have shape {truth.theta.shape} (steps, elements), got {theta.shape}"
         )
-    if dtype not in truth.corridors:
+    if judged_as(dtype) not in truth.corridors:
         raise ValueError(f"dtype must be one of {', '.join(truth.corridors)}, got {dtype!r}")
+    dtype, given_dtype = judged_as(dtype), dtype
     corridor = truth.corridors[dtype]
-    # What is not a number is as wrong as can be.
+    # What is a number in one of them only is as wrong as can be.
     departure = np.nan_to_num(np.abs(theta - truth.theta), nan=np.inf, posinf=np.inf)
+    departure[~np.isfinite(theta) & np.isnan(truth.theta)] = 0.0
     error = np.linalg.norm(departure, axis=1)
-    distance = np.linalg.norm(truth.theta - truth.start, axis=1).max(initial=0.0)
+    moved = np.nan_to_num(truth.theta - truth.start)
+    distance = np.linalg.norm(moved, axis=1).max(initial=0.0)
     of_bound = _ratio(departure, corridor.elements)
     used = np.maximum(of_bound.max(axis=1, initial=0.0), _ratio(error, corridor.norm))
     update, element = (
         np.unravel_index(of_bound.argmax(), of_bound.shape) if of_bound.size else (0, 0)
     )
     outside = np.flatnonzero(used > 1)
-    magnitude = np.maximum.accumulate(np.abs(np.concatenate([truth.start[None], truth.theta])))
+    values = np.nan_to_num(np.concatenate([truth.start[None], truth.theta]))
+    magnitude = np.maximum.accumulate(np.abs(values))
     ulp = 2 * half_ulp(magnitude[1:], dtype)
     kept = np.unique(np.linspace(0, len(error) - 1, POINTS).astype(int))
     return Verdict(
         case=case,
-        dtype=dtype,
-        passed=outside.size == 0,
+        dtype=given_dtype,
+        passed=outside.size == 0 and reason is None,
         ulps=float(np.max(_ratio(departure, ulp), initial=0.0)),
         relative=float(_ratio(error.max(), distance)),
         floors=float(_ratio(error.max(), corridor.floor[-1])),
@@ -92,6 +103,7 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth) -> Verdict:
         worst_update=int(update) + 1,
         left_at=int(outside[0]) + 1 if outside.size else None,
         errors=tuple(_ratio(error[kept], distance).tolist()),
+        reason=reason,
     )
 
 

@@ -22,8 +22,8 @@ from rich.progress import (
 )
 
 from innaprop_conformance.backends import Backend
-from innaprop_conformance.bounds import FORMATS
 from innaprop_conformance.cases import Case
+from innaprop_conformance.cases.dtypes import STORAGE
 from innaprop_conformance.judge import judge
 from innaprop_conformance.processes import Worker
 from innaprop_conformance.results import Conformance, Learning
@@ -85,13 +85,19 @@ def run_cases(
         for dtype in backend.dtypes:
             asked = backend.asked(cases, dtype)
             verdicts = [
-                judge(case.name, dtype, np.load(file), truths[_truth_of(backend, case)])
+                judge(
+                    case.name,
+                    dtype,
+                    np.load(file),
+                    truths[_truth_of(backend, case)],
+                    _reason(file.with_suffix(".reason")),
+                )
                 for case in asked.values()
                 if (file := Path(folder, f"{dtype},{case.name}.npy")).exists()
             ]
             failure = death or _summary([text for where, text in errors if where == dtype])
-            if dtype not in FORMATS:
-                failure = f"dtypes must be of {', '.join(FORMATS)}, got {dtype!r}"
+            if dtype not in STORAGE:
+                failure = f"dtypes must be of {', '.join(STORAGE)}, got {dtype!r}"
             if not failure and len(verdicts) < len(asked):
                 failure = f"{len(asked) - len(verdicts)} cases are without verdict"
             missing = backend.not_applicable(cases, dtype)
@@ -124,7 +130,11 @@ def run_cases(
 
 def _truth_of(backend: type[Backend], case: Case) -> tuple[str, str]:
     # Only where a gradient is missing do the counts differ.
-    return case.name, backend.counts if case.gaps else "parameter"
+    return case.name, backend.counts if case.absences else "parameter"
+
+
+def _reason(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.exists() else None
 
 
 def run_training(

@@ -23,14 +23,25 @@ import numpy as np
 from rich.progress import Progress
 
 from innaprop.forms.cache import cache_folder
-from innaprop_conformance import bounds, cases, corridor, truth, walk
+from innaprop_conformance import bounds, cases, corridor, exact, observed, truth, walk
 from innaprop_conformance.cases import Array, Case
 from innaprop_conformance.corridor import Corridor
 from innaprop_conformance.truth import Truth, find_truth
-from innaprop_core import algorithm, hyperparameters, momentum
 
-_MAKERS = (truth, walk, bounds, corridor, cases.case, cases.schedules, cases.values)
-_OF_CORE = (algorithm, hyperparameters, momentum)
+_MAKERS = (
+    truth,
+    exact,
+    walk,
+    bounds,
+    observed,
+    corridor,
+    cases.case,
+    cases.dtypes,
+    cases.events,
+    cases.hyperparameters,
+    cases.schedules,
+    cases.values,
+)
 _OLD = 14 * 24 * 3600.0
 """Seconds after which truths that other code has made, and nobody read, are removed."""
 
@@ -38,7 +49,7 @@ _OLD = 14 * 24 * 3600.0
 def _code() -> str:
     """Return a hash of the code that truths are made by."""
     made_by = hashlib.sha256(np.__version__.encode())
-    for module in (*_MAKERS, *_OF_CORE):
+    for module in _MAKERS:
         assert module.__file__ is not None
         made_by.update(Path(module.__file__).read_bytes())
     return made_by.hexdigest()[:16]

@@ -1,10 +1,13 @@
 """A case, update by update: which elements get which gradient and which hyperparameters."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
-from innaprop_conformance.cases import Array, Case, Gap, Group, flat
+import numpy as np
+
+from innaprop_conformance.cases import Array, Case, Group, flat
 
 COUNTS = ("parameter", "run")
 
@@ -30,27 +33,38 @@ class Update:
     gradient: Array
     k: int
     """Algorithm 1's number of the update, 1 at the first."""
-    values: dict[str, float]
+    values: dict[str, Any]
     """The hyperparameters of this update, by the names of ``Hyperparameters``."""
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Other values for one chunk, from outside of the optimizer."""
+
+    chunk: int
+    theta: Array
 
 
 def chunks(case: Case) -> list[Chunk]:
     """Return a case's parameters in as few chunks as can be, in order."""
     parameters = case.picked(case.parameters())
-    owners = case.owners
+    groups = [i for i, group in enumerate(case.groups) for _ in group.shapes]
+    replaced = {event.parameter for event in case.events if event.kind == "replace"}
 
-    def alike(i: int) -> tuple[int, tuple[tuple[int, int], ...]]:
-        return case.groups.index(owners[i]), tuple(_missed(case.gaps, i))
+    def alike(i: int) -> tuple[int, tuple[tuple[int, int], ...], int | None]:
+        return groups[i], tuple(_missed(case, i)), i if i in replaced else None
 
     runs = [(key, tuple(same)) for key, same in groupby(range(len(parameters)), alike)]
     return [
         Chunk(flat([parameters[i] for i in places]), case.groups[group], places, gaps)
-        for (group, gaps), places in runs
+        for (group, gaps, _), places in runs
     ]
 
 
-def walk(case: Case, counts: str = "parameter") -> Iterator[list[Update]]:
-    """Yield the updates of a case's chunks, list by list; those without gradient have none.
+def walk(case: Case, counts: str = "parameter") -> Iterator[list[Update | Replacement]]:
+    """Yield what happens to a case's chunks, update by update of the run.
+
+    A chunk without gradient has no update; what replaces parameters comes first.
 
     Args:
         case: Any case.
@@ -63,21 +77,48 @@ def walk(case: Case, counts: str = "parameter") -> Iterator[list[Update]]:
     if counts not in COUNTS:
         raise ValueError(f"counts must be one of {', '.join(COUNTS)}, got {counts!r}")
     parts = chunks(case)
-    made = [0] * len(parts)
+    groups = [case.groups.index(part.group) for part in parts]
+    chunk_of = {place: i for i, part in enumerate(parts) for place in part.places}
+    made, made_by_run = [case.counted] * len(parts), case.counted
     for updates, gradients in enumerate(case.stream()):
-        picked = case.picked(gradients)
-        turn = []
-        for i, part in enumerate(parts):
-            if any(start <= updates < stop for start, stop in part.gaps):
-                continue
-            before = updates if counts == "run" else made[i]
-            values = asdict(part.group.hyperparameters)
-            values["gamma"] = part.group.at("gamma", updates)
-            values |= {name: part.group.at(name, before) for name in ("alpha", "beta")}
+        turn: list[Update | Replacement] = [
+            Replacement(chunk_of[event.parameter], np.ravel(case.replacement(event)))
+            for event in case.events
+            if event.kind == "replace" and event.at == updates and event.parameter is not None
+        ]
+        picked = case.picked(_clipped(gradients, case.way, case.amount))
+        active = [
+            i
+            for i, part in enumerate(parts)
+            if not any(start <= updates < stop for start, stop in part.gaps)
+        ]
+        for i in active:
+            before = made_by_run if counts == "run" else made[i]
+            values = case.numbers(groups[i], updates, before)
             made[i] += 1
-            turn.append(Update(i, flat([picked[p] for p in part.places]), before + 1, values))
+            gradient = flat([picked[p] for p in parts[i].places])
+            turn.append(Update(i, gradient, before + 1, values))
+        made_by_run += bool(active)
         yield turn
 
 
-def _missed(gaps: tuple[Gap, ...], parameter: int) -> Iterator[tuple[int, int]]:
-    return ((gap.start, gap.stop) for gap in gaps if gap.parameter == parameter)
+def _clipped(gradients: Sequence[Array | None], way: str, amount: float) -> list[Array | None]:
+    """Return the gradients as the update gets them."""
+
+    def norm(*arrays: Array) -> float:
+        return float(np.sqrt(sum(np.sum(array * array) for array in arrays)))
+
+    present = [g for g in gradients if g is not None]
+    shares = [1.0] * len(present)
+    if way == "clip by value":
+        present = [np.clip(g, -amount, amount) for g in present]
+    elif way == "clip by norm":
+        shares = [min(1.0, amount / max(norm(g), amount)) for g in present]
+    elif way == "clip by global norm":
+        shares = [min(1.0, amount / max(norm(*present), amount))] * len(present)
+    clipped = iter([share * g for share, g in zip(shares, present, strict=True)])
+    return [None if g is None else next(clipped) for g in gradients]
+
+
+def _missed(case: Case, parameter: int) -> Iterator[tuple[int, int]]:
+    return ((g.start, g.stop) for g in case.absences if g.parameter == parameter)

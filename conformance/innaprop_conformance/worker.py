@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from innaprop_conformance.backends import Backend, load_backend
+from innaprop_conformance.backends.protocol import followed
 from innaprop_conformance.cases import Case
 from innaprop_conformance.processes import Message, answers
 from innaprop_conformance.training.task import Task
@@ -22,14 +23,20 @@ Say = Callable[[Message], None]
 
 
 def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
-    """Follow the cases of ``cases.json`` that the backend can; save ``DTYPE,CASE.npy`` each."""
+    """Follow the cases of ``cases.json`` that the backend can; save ``DTYPE,CASE.npy`` each.
+
+    Where a promise was broken, ``DTYPE,CASE.reason`` is beside it.
+    """
     document = json.loads((folder / "cases.json").read_text())
     cases = {case.name: case for case in map(Case.from_json, document)}
     done = 0
     for dtype in backend.dtypes:
         for case in backend.asked(cases, dtype).values():
             try:
-                np.save(folder / f"{dtype},{case.name}.npy", backend.follow(case, dtype))
+                theta, reason = followed(backend, case, dtype)
+                if reason:
+                    (folder / f"{dtype},{case.name}.reason").write_text(reason, encoding="utf-8")
+                np.save(folder / f"{dtype},{case.name}.npy", theta)
             except Exception as error:
                 traceback.print_exc()
                 text = f"{case.name} in {dtype}: {type(error).__name__}: {error}"

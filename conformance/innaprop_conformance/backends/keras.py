@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompiler
+from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
+from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import Array, Case, few, some
 from innaprop_conformance.training.task import Task, Training
 
@@ -36,7 +37,7 @@ def jitted(optimizer: Any, variables: list[Any]) -> Apply:
 
 
 class _KerasBackend(SteppingBackend):
-    features = EVERYTHING - {"groups"}
+    features = PLAIN - {"groups"}
     # Keras counts iterations for all variables.
     counts = "run"
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import EVERYTHING, SteppingBackend
+from innaprop_conformance.backends.protocol import PLAIN
+from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import Array, Case, Group, few, some
 from innaprop_conformance.cases.case import differ_in_decay_only
 from innaprop_conformance.training.task import Task, Training
@@ -21,7 +22,7 @@ class OptaxBackend(SteppingBackend):
     distributions = ("optax", "jax")
     modules = ("optax", "jax")
     mode = "compiled"
-    features = EVERYTHING - {"missing gradients"}
+    features = PLAIN - {"missing gradients"}
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
 
     @classmethod

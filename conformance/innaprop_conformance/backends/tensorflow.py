@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import SteppingBackend
+from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import Array, Case, Group, Schedule, few, some
 from innaprop_conformance.training.task import Task, Training
 

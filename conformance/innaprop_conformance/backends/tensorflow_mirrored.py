@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import SteppingBackend
+from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.backends.tensorflow import make_optimizer
 from innaprop_conformance.cases import Array, Case, few
 

@@ -2,16 +2,37 @@
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends import EVERYTHING, SteppingBackend, WithCompiler
-from innaprop_conformance.cases import Array, Case, Group, some
+from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
+from innaprop_conformance.backends.stepping import SteppingBackend
+from innaprop_conformance.cases import Array, Case, Event, Group, some
+from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE
 from innaprop_conformance.training.task import Task, Training
+
+EVENTS = frozenset(
+    {
+        "reload", "portable reload", "hand over", "copy", "pickle", "add", "replace", "relocate",
+        "skip", "count", "mixed dtypes", "change alpha", "change beta", "change sigma",
+        "change eps", "change weight_decay",
+    }
+)  # fmt: skip
+"""What can happen to an optimizer in PyTorch."""
+WAYS = frozenset(
+    {
+        "defaults", "preset", "maximize", "closure", "capturable", "loss scaling", "accumulation",
+        "clip by value", "clip by norm", "clip by global norm", "step size schedule",
+        "strided gradients", "strided parameters", "complex", "psi",
+    }
+)  # fmt: skip
+"""Ways that there are in PyTorch."""
+THREADS = frozenset({"one thread", "three threads"})
 
 
 def settings(group: Group) -> dict[str, Any]:
@@ -33,61 +54,124 @@ class TorchBackend(SteppingBackend):
 
     distributions = ("torch",)
     modules = ("torch",)
-    features = EVERYTHING
-    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "bfloat16", "float16")
+    features = PLAIN | EVENTS | WAYS | THREADS
+    dtypes: ClassVar[tuple[str, ...]] = STORAGE
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     options: ClassVar[Mapping[str, bool]] = MappingProxyType({"foreach": False})
     device: ClassVar[str] = "cpu"
 
     def begin(self, case: Case, dtype: str) -> None:
-        import torch
+        from innaprop_conformance.backends import torch_events
 
+        self._case, self._storage = case, case.storage(dtype)
+        self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
+        self._parameters = [
+            torch_events.parameter(p, d, case.way, self.device)
+            for p, d in zip(case.parameters(), self._storage, strict=True)
+        ]
+        self._joins = {e.parameter for e in case.events if e.kind == "add"}
+        self._optimizer = self.make(self._parameters)
+        self._steps = torch_events.steps(case, self._optimizer)
+        if case.counted:
+            torch_events.begin_counted(self)
+
+    def make(self, parameters: list[Any], others: Mapping[str, Any] | None = None) -> Any:
+        """Return an optimizer of the case's groups, for parameters that have not to join yet.
+
+        Args:
+            parameters: All of the case's.
+            others: Options instead of the case's own. Default None.
+        """
+        from innaprop import BEST_ACCURACY
         from innaprop.torch import INNAprop
 
-        self._dtype = self._stored_as(dtype)
-        self._parameters = [
-            torch.nn.Parameter(torch.tensor(p, dtype=self._dtype, device=self.device))
-            for p in case.parameters()
-        ]
-        rest = iter(self._parameters)
-        groups = [
-            {"params": [next(rest) for _ in group.shapes], **settings(group)}
-            for group in case.groups
-        ]
-        # By itself, a 16-bit parameter is held to what its own dtype can hold.
-        self._optimizer = INNAprop(groups, residual=dtype == "float32", **self.options)
+        if self._case.way == "defaults":
+            return INNAprop(parameters)
+        groups = []
+        places = range(len(parameters))
+        for group in self._case.groups:
+            own, places = places[: len(group.shapes)], places[len(group.shapes) :]
+            options = {**settings(group), **(others or {})}
+            if group.alpha or group.beta:  # State dicts do not hold functions.
+                options |= {name: settings(group)[name] for name in ("alpha", "beta")}
+            if self._case.way == "preset":
+                options |= BEST_ACCURACY
+            options["residual"] = _has_residual(self._storage[own[0]])
+            named = [(f"p{i}", parameters[i]) for i in own if i not in self._joins]
+            groups.append({"params": named, **options})
+        flags = {n: True for n in ("maximize", "capturable") if self._case.way == n}
+        return INNAprop(groups, **self.options, **flags)
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        self._give(gradients)
-        for group, gamma in zip(self._optimizer.param_groups, gammas, strict=True):
-            group["lr"] = gamma
-        self._optimizer.step()
+        # Only where they change: what was loaded must not be mended by the caller.
+        if gammas != self._given_gammas:
+            self.set_rates(gammas)
+            self._given_gammas = gammas
+        self._steps(self, gradients)
 
-    def _give(self, gradients: list[Array | None]) -> None:
+    def set_rates(self, gammas: list[float]) -> None:
+        """Set every group's learning rate."""
+        # Parameters that were added have a group of their own each.
+        groups = self._optimizer.param_groups
+        for i, group in enumerate(groups):
+            group["lr"] = gammas[min(i, len(gammas) - 1)]
+
+    def give(self, gradients: list[Array | None]) -> None:
+        """Set the gradients, which must stay as they are."""
+        from innaprop_conformance.backends import torch_events
+
+        self.forget_watched("gradient")
+        for i, (p, g) in enumerate(zip(self._parameters, gradients, strict=True)):
+            # As when they were made: 16-bit parameters get gradients of their own dtype.
+            p.grad = None if g is None else torch_events.tensor(g, p, self._case.way)
+            if g is not None:
+                self.watch(f"gradient {i}", p.grad, torch_events.array)
+
+    @classmethod
+    def lacks(cls, case: Case, dtype: str) -> str:
+        """Return why it does not follow a case in a dtype; 16 bits follow some."""
+        if _has_residual(dtype) and case.name not in some():
+            return "takes too long"
+        return super().lacks(case, dtype)
+
+    def happen(self, event: Event) -> None:
+        from innaprop_conformance.backends import torch_events
+
+        torch_events.HAPPEN[event.kind](self, event)
+
+    @contextmanager
+    def threads(self, number: int) -> Iterator[None]:
         import torch
 
-        for p, g in zip(self._parameters, gradients, strict=True):
-            p.grad = None if g is None else torch.tensor(g, dtype=self._dtype, device=self.device)
+        before = torch.get_num_threads()
+        torch.set_num_threads(number)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
-    def parameters(self) -> list[NDArray[np.floating]]:
-        # NumPy has no bfloat16.
-        import torch
+    def parameters(self) -> Sequence[NDArray[np.floating]]:
+        from innaprop_conformance.backends import torch_events
 
         return [
-            (p.float() if p.dtype == torch.bfloat16 else p).numpy(force=True)
-            for p in self._parameters
+            torch_events.array(self._whole(i) if _has_residual(dtype) else self._parameters[i])
+            for i, dtype in enumerate(self._storage)
         ]
+
+    def _whole(self, place: int) -> Any:
+        """Return a 16-bit parameter together with its residual, if it has one yet."""
+        p = self._parameters[place]
+        return p.float() if place in self._joins else self._optimizer.master_weights(p)
+
+    def observed(self) -> Sequence[NDArray[np.floating]]:
+        if self._case.way != "psi":
+            return self.parameters()
+        return [self._optimizer.psi(p).numpy(force=True) for p in self._parameters]
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
         from innaprop_conformance.training.torch import train
 
         return train(task, optimizer, progress)
-
-    @staticmethod
-    def _stored_as(dtype: str) -> Any:
-        import torch
-
-        return getattr(torch, dtype)
 
 
 class TorchForeach(TorchBackend):
@@ -118,36 +202,11 @@ class TorchFused(WithCompiler, TorchBackend):
         super().begin(case, dtype)
 
 
-class TorchBFloat16(WithCompiler, TorchBackend):
-    """``innaprop.torch.INNAprop`` with bfloat16 parameters and their residuals, fused.
-
-    Both together are to be the float32 trajectory.
-    """
-
-    dtypes = ("float32",)
-    optimizers = ()
-    mode = "fused"
-    options = MappingProxyType({"fused": True})
-
-    @classmethod
-    def cases(cls) -> dict[str, Case]:
-        """Return some: the kernel itself follows all."""
-        return some()
-
-    def parameters(self) -> list[NDArray[np.floating]]:
-        return [self._optimizer.master_weights(p).numpy() for p in self._parameters]
-
-    @staticmethod
-    def _stored_as(dtype: str) -> Any:
-        import torch
-
-        return torch.bfloat16
-
-
 class TorchCUDA(TorchBackend):
     """``innaprop.torch.INNAprop`` on a CUDA device, with foreach=True."""
 
     optimizers = ()
+    features = TorchBackend.features - THREADS
     options = MappingProxyType({"foreach": True})
     device = "cuda"
 
@@ -178,3 +237,7 @@ def _has_cuda_device() -> bool:
     except OSError:
         return False
     return bool(driver.cuInit(0) == 0)
+
+
+def _has_residual(dtype: str) -> bool:
+    return dtype.endswith(RESIDUAL)

@@ -1,6 +1,6 @@
 """``innaprop.torch`` with its step under ``torch.compile``."""
 
-from innaprop_conformance.backends import EVERYTHING, WithCompiler
+from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
 from innaprop_conformance.backends.torch import TorchBackend
 from innaprop_conformance.cases import Array, Case, few
 
@@ -11,7 +11,7 @@ class TorchCompiled(WithCompiler, TorchBackend):
     compilers = ("c++", "g++", "clang++")
     mode = "compiled"
     # A step without one of its gradients is compiled anew.
-    features = EVERYTHING - {"long runs", "missing gradients"}
+    features = PLAIN - {"long runs", "missing gradients"}
     dtypes = ("float32",)
     optimizers = ()
 
@@ -32,7 +32,7 @@ class TorchCompiled(WithCompiler, TorchBackend):
         self._compiled = torch.compile(self._optimizer.step, fullgraph=True)
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        self._give(gradients)
+        self.give(gradients)
         for lr, gamma in zip(self._lrs, gammas, strict=True):
             lr.fill_(gamma)
-        self._compiled()
+        self._compiled()  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from innaprop_conformance.backends import Backend
+from innaprop_conformance.backends.protocol import Backend
 from innaprop_conformance.cases import Array, Case, few, flat
 
 RANKS = 2

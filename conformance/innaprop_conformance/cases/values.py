@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
 
-KINDS = ("normal", "nonzero", "sparse", "zero", "flipping", "heavy", "wide")
+KINDS = ("normal", "nonzero", "sparse", "zero", "flipping", "heavy", "wide", "broken", "rows")
+BROKEN = {2: (1, np.nan), 4: (-1, np.inf)}
+"""Of "broken": by the number of updates made before, which element is given what."""
+STARTS = ("normal", "zero", "half zero")
+"""Kinds of initial parameters: normal numbers of standard deviation 1/2, zeros, or some of each."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,10 @@ class Gradients:
     Args:
         kind: "normal" (a drift and noise, and zero at every tenth update or so), "nonzero" (the
             same without zeros), "sparse" (zero but at every twentieth update or so), "zero",
-            "flipping" (another sign at every update), "heavy" (a Cauchy distribution's tails) or
-            "wide" (a magnitude of their own for every update).
+            "flipping" (another sign at every update), "heavy" (a Cauchy distribution's tails),
+            "wide" (a magnitude of their own for every update), "broken" (nonzero, but NaN or
+            infinite in the second element of every parameter, or its last, at the third update
+            or the fifth) or "rows" (about half of the rows are zero at every update).
         low: Decade of the smallest magnitude. Default -8.
         high: Decade of the largest magnitude. Default 4.
 
@@ -70,9 +76,30 @@ class Gradients:
                 value = scale * np.clip(rng.standard_cauchy(size=drift.shape), -1e6, 1e6)
             case "wide":
                 value = np.sign(chance - 0.5) * self._magnitudes(rng, drift.shape)
+            case "broken":
+                value = scale * np.where(np.abs(noisy) < 1e-3, 1e-3, noisy)
+                if updates in BROKEN and value.size > 2:
+                    place, broken = BROKEN[updates]
+                    value.ravel()[place] = broken
+            case "rows":
+                value = (
+                    scale
+                    * noisy
+                    * (rng.random(drift.shape[:1]) > 0.5).reshape(
+                        drift.shape[:1] + (1,) * (drift.ndim - 1)
+                    )
+                )
             case _:
                 value = np.zeros_like(drift)
         return value
+
+
+def initial(rng: np.random.Generator, shape: Shape, start: str) -> Array:
+    """Return initial parameters of a shape, before any rounding; ``start`` is of ``STARTS``."""
+    values = np.asarray(rng.normal(scale=0.5, size=shape))
+    if start == "normal":
+        return values
+    return np.where(rng.random(size=shape) < (0.5 if start == "half zero" else 1.0), 0.0, values)
 
 
 def rounded(values: NDArray[np.float64] | float, dtype: str) -> Array:
@@ -92,4 +119,4 @@ def rounded(values: NDArray[np.float64] | float, dtype: str) -> Array:
     # float32 without the lower half of its bits.
     bits = array.astype(np.float32).view(np.uint32)
     result: Array = ((bits + 0x8000) & 0xFFFF0000).view(np.float32).astype(np.float64)
-    return result
+    return np.where(np.isnan(array), array, result)

@@ -91,9 +91,10 @@ class Hunter:
     def _verdict(self, backend: Any, name: str, dtype: str, seed: int = 0) -> Verdict:
         # The faulty adapter's suite has classes of its own; what judges is what was there before.
         fresh = importlib.import_module("innaprop_conformance.cases").CASES
-        theta = backend.follow(self._shortened(fresh[name], seed), dtype)
+        followed = importlib.import_module("innaprop_conformance.backends.protocol").followed
+        theta, reason = followed(backend, self._shortened(fresh[name], seed), dtype)
         truth = truth_of(self._shortened(CASES[name], seed), backend.counts, self._truths)
-        return judge(name, dtype, theta, truth)
+        return judge(name, dtype, theta, truth, reason)
 
     @staticmethod
     def _dtypes(backend: Any, case: Case) -> Iterator[str]:

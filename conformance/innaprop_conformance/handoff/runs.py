@@ -1,13 +1,15 @@
 """What is played: two of the suite's cases, in short, and where they change hands."""
 
+from dataclasses import asdict
 from typing import NamedTuple
 
 from innaprop_conformance.cases import Array, Case, Group, Schedule
-from innaprop_conformance.cases.families import SHAPES
+from innaprop_conformance.cases import Hyperparameters as Numbers
+from innaprop_conformance.cases.numbers import SHAPES
 from innaprop_conformance.handoff.player import Player
 from innaprop_conformance.truth import Truth
 from innaprop_conformance.truths import truth_of, truths_folder
-from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
+from innaprop_core import Hyperparameters
 
 STEPS = 60
 HANDOFF = 25
@@ -33,7 +35,7 @@ def run(name: str) -> Run:
     """Return a run by its name."""
     case = _CASES[name]
     return Run(
-        case.group.hyperparameters,
+        Hyperparameters(**asdict(case.group.hyperparameters)),
         case.parameters(),
         [[g for g in gradients if g is not None] for gradients in case.stream()],
         [case.group.at("gamma", updates) for updates in range(case.steps)],
@@ -61,12 +63,12 @@ _CASES = {
         family="handoff",
         groups=(
             Group(
-                Hyperparameters(gamma=_PEAK, weight_decay=0.1, **dampings),
+                Numbers(_PEAK, alpha, beta, weight_decay=0.1),
                 SHAPES,
                 Schedule("cosine", _PEAK, STEPS),
             ),
         ),
         steps=STEPS,
     )
-    for name, dampings in zip(_DTYPES, (FAST_TRAINING, BEST_ACCURACY), strict=True)
+    for name, (alpha, beta) in zip(_DTYPES, ((0.1, 0.9), (2.0, 2.0)), strict=True)
 }

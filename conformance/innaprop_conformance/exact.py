@@ -1,0 +1,149 @@
+"""Algorithm 1, written down once more: the suite's own.
+
+The truth must share nothing with what it judges. Otherwise a mistake in the core that its own tests
+miss would be in both, and every backend would pass.
+"""
+
+import decimal
+import math
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 40
+
+
+def context() -> decimal.Context:
+    """Return the decimal context of the truth: 40 digits; what is not a number stays one."""
+    result = decimal.Context(prec=DIGITS)
+    result.clear_traps()
+    return result
+
+
+def decimals(values: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Return numbers as decimal ones, which hold them exactly."""
+    result = np.empty(values.shape, object)
+    result[:] = [Decimal(value) for value in values.tolist()]
+    return result
+
+
+class Exact:
+    """Parameters, psi and second moment as decimal numbers, updated by Algorithm 1 as printed.
+
+    Where alpha or beta change, psi changes such that the momentum
+    m = (psi - (1 - alpha beta) theta) / beta stays.
+
+    Args:
+        theta: Initial parameters; decimal numbers, of shape (elements,).
+    """
+
+    def __init__(self, theta: NDArray[np.object_]) -> None:
+        self.theta = theta
+        self._m: Any = 0 * theta
+        self._psi: Any = None
+        self._v: Any = 0 * theta
+        self._dampings: tuple[Decimal, Decimal] | None = None
+
+    def psi(self, alpha: float, beta: float) -> Any:
+        """Return psi, of zero momentum if there was no update yet."""
+        self._use(Decimal(alpha), Decimal(beta))
+        return self._psi
+
+    def replace(self, theta: NDArray[np.object_]) -> None:
+        """Set other parameters, and leave the momentum as it is."""
+        self._keep_momentum()
+        self.theta = theta
+
+    def step(self, g: NDArray[np.object_], k: int, values: dict[str, Any]) -> None:
+        """Make update number k, with hyperparameters by the paper's names.
+
+        Source: arXiv 2410.05871, Algorithm 1.
+        """
+        gamma, alpha, beta, sigma, eps, decay = (
+            Decimal(values[name])
+            for name in ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay")
+        )
+        self._use(alpha, beta)
+        theta, psi = self.theta, self._psi
+        if not values["decay_momentum"]:
+            psi = psi - (1 - alpha * beta) * (decay * gamma * theta)
+        theta = theta - decay * gamma * theta
+        self._v = sigma * self._v + (1 - sigma) * g * g
+        u = g / (_root(self._v / (1 - sigma**k)) + eps)
+        psi = psi - gamma / beta * psi + gamma * (1 / beta - alpha) * theta
+        self._psi = psi
+        ahead = gamma / (beta - gamma)
+        self.theta = theta + ahead * ((1 - alpha * beta) * theta - psi) - gamma * beta * u
+
+    def _use(self, alpha: Decimal, beta: Decimal) -> None:
+        if self._dampings == (alpha, beta) and self._psi is not None:
+            return
+        self._keep_momentum()
+        self._dampings = alpha, beta
+        self._psi = beta * self._m + (1 - alpha * beta) * self.theta
+
+    def _keep_momentum(self) -> None:
+        if self._psi is not None:
+            assert self._dampings is not None
+            alpha, beta = self._dampings
+            self._m = (self._psi - (1 - alpha * beta) * self.theta) / beta
+            self._psi = None
+
+
+class Scalars(NamedTuple):
+    """The scalars of one update in momentum form; ``moved`` says what they do."""
+
+    gamma: float
+    decay: float
+    decay_drive: float
+    impulse: float
+    friction: float
+    drive: float
+    sigma: float
+    averaging: float
+    bias_correction: float
+    eps: float
+
+    @classmethod
+    def of(cls, k: int, values: dict[str, Any]) -> "Scalars":
+        """Return those of update number k, of hyperparameters by the paper's names."""
+        gamma, alpha, beta, sigma = (values[n] for n in ("gamma", "alpha", "beta", "sigma"))
+        decay = values["weight_decay"]
+        viscous = 1 - alpha * beta
+        return cls(
+            gamma=gamma,
+            decay=gamma * decay,
+            decay_drive=gamma * (decay * (viscous / beta)) if values["decay_momentum"] else 0.0,
+            impulse=gamma * beta,
+            friction=gamma * alpha,
+            drive=gamma * viscous,
+            sigma=sigma,
+            averaging=1 - sigma,
+            bias_correction=1.0 if sigma == 0 else -math.expm1(k * math.log(sigma)),
+            eps=values["eps"],
+        )
+
+
+def moved(theta: Any, m: Any, v: Any, g: Any, s: Scalars) -> tuple[Any, Any, Any]:
+    """Return theta, m and v after an update in momentum form, in the arrays' own precision.
+
+    Source: arXiv 2410.05871, Algorithm 1, with m = (psi - (1 - alpha beta) theta) / beta.
+    """
+    squared = g * g
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if s.averaging <= s.sigma:
+            v = v + s.averaging * (squared - v)
+        else:
+            v = squared + s.sigma * (v - squared)
+        u = g / (np.sqrt(v / s.bias_correction) + s.eps)
+    m = m + s.decay_drive * theta
+    theta = theta - (s.decay * theta + s.gamma * m + s.impulse * u)
+    return theta, m - s.friction * m + s.drive * u, v
+
+
+def _root(values: NDArray[np.object_]) -> NDArray[np.object_]:
+    result = np.empty(values.shape, object)
+    result[:] = [value.sqrt() for value in values]
+    return result

@@ -1,0 +1,80 @@
+"""What is judged of a run: its parameters, psi as the adapter reports it, or a moving average."""
+
+from typing import Any
+
+import numpy as np
+
+from innaprop_conformance.bounds import FORMATS, Bounds, Standing
+from innaprop_conformance.cases import Array
+from innaprop_conformance.exact import Exact
+
+
+class Theta:
+    """The parameters themselves."""
+
+    def updated(self, exact: Exact, values: dict[str, Any]) -> None:
+        """Take note of an update of the exact run, made with these hyperparameters."""
+
+    def value(self, exact: Exact) -> Array:
+        """Return the true values of what is judged; float64."""
+        return exact.theta.astype(np.float64)
+
+    def standing(self, dtype: str, bounds: Bounds) -> Standing:
+        """Return where the bounds of what is judged stand, in a dtype; once after each update."""
+        return bounds.standing()
+
+
+class Psi(Theta):
+    """psi, by the alpha and beta of the last update."""
+
+    def __init__(self) -> None:
+        self._dampings = (0.0, 1.0)
+
+    def updated(self, exact: Exact, values: dict[str, Any]) -> None:
+        """Take note of an update of the exact run, made with these hyperparameters."""
+        self._dampings = values["alpha"], values["beta"]
+
+    def value(self, exact: Exact) -> Array:
+        """Return the true values of what is judged; float64."""
+        psi: Array = exact.psi(*self._dampings).astype(np.float64)
+        return psi
+
+    def standing(self, dtype: str, bounds: Bounds) -> Standing:
+        """Return where the bounds of what is judged stand, in a dtype; once after each update."""
+        return bounds.standing_of_psi(*self._dampings)
+
+
+class Average(Theta):
+    """The moving average: of the first parameters themselves, then a mix with each new ones.
+
+    Args:
+        momentum: The share of the old average in the new one.
+    """
+
+    def __init__(self, momentum: float) -> None:
+        self._momentum = momentum
+        self._average: Any = None
+        self._standings: dict[str, Standing] = {}
+
+    def value(self, exact: Exact) -> Array:
+        """Return the true values of what is judged; float64."""
+        theta = exact.theta.astype(np.float64)
+        old = self._average
+        self._average = theta if old is None else old + (1 - self._momentum) * (theta - old)
+        return np.asarray(self._average)
+
+    def standing(self, dtype: str, bounds: Bounds) -> Standing:
+        """Return where the bounds of what is judged stand, in a dtype; once after each update."""
+        new, old, mu = bounds.standing(), self._standings.get(dtype), self._momentum
+        if old is not None:
+            bits, _ = FORMATS[dtype]
+            rounded = 4 * 2.0**-bits * np.abs(self._average)
+            new = Standing(
+                mu * old.floor + (1 - mu) * new.floor,
+                mu * old.storage + (1 - mu) * new.storage,
+                mu * old.arithmetic + (1 - mu) * new.arithmetic + rounded,
+                # Of errors that may all be the same.
+                (mu * np.sqrt(old.variance) + (1 - mu) * np.sqrt(new.variance)) ** 2,
+            )
+        self._standings[dtype] = new
+        return new

@@ -133,7 +133,9 @@ class Bounds:
 
     def _of_sum(self, of_theta: float, of_m: float) -> Standing:
         """Return where the bounds of a sum of theta and m stand, with these weights."""
-        exact, stored = (of_theta * theta + of_m * m for theta, m, _ in (self._exact, self._stored))
+        exact, stored = (
+            np.asarray(of_theta * theta + of_m * m) for theta, m, _ in (self._exact, self._stored)
+        )
         floor = np.abs(_as_float64(np.subtract(stored, exact)))
         # The truth itself is rounded to float64.
         own = half_ulp(np.abs(_as_float64(exact)), "float64")

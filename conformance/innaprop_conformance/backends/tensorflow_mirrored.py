@@ -61,6 +61,6 @@ class TensorFlowMirrored(SteppingBackend):
     def parameters(self) -> list[NDArray[np.floating]]:
         values = [[part.numpy() for part in v.values] for v in self._variables]
         for first, second in values:
-            if not np.array_equal(first, second):
+            if not np.array_equal(first, second, equal_nan=True):
                 raise ValueError("the replicas have come to different parameters")
         return [first for first, _ in values]

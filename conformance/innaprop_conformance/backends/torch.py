@@ -191,6 +191,7 @@ class TorchFused(WithCompiler, TorchBackend):
 
     optimizers = ()
     mode = "fused"
+    features = TorchBackend.features - {"complex"}
     options = MappingProxyType({"fused": True})
 
     def begin(self, case: Case, dtype: str) -> None:
@@ -219,6 +220,7 @@ class TorchCUDAFused(TorchCUDA):
     """``innaprop.torch.INNAprop`` on a CUDA device with fused=True."""
 
     mode = "fused"
+    features = TorchCUDA.features - {"complex"}
     options = MappingProxyType({"fused": True})
 
     def begin(self, case: Case, dtype: str) -> None:

@@ -91,7 +91,7 @@ class _Ranks:
             if isinstance(reply, Exception):
                 raise reply
         first, second = replies
-        if not np.array_equal(first, second):
+        if not np.array_equal(first, second, equal_nan=True):
             raise ValueError("the processes have come to different parameters")
         return np.asarray(first)
 

@@ -70,7 +70,7 @@ class Bounds:
         self._wide: Any = np.longdouble if dtype == "float64" else np.float64
         state = zero.astype(self._wide)
         self._exact: tuple[Any, Any, Any] = (chunk.start.astype(self._wide), state, state)
-        self._stored = self._exact
+        self._stored: tuple[Any, Any, Any] = self._exact
         self._of_v = zero
         length = math.isqrt(steps)
         self._arithmetic, self._storage = _Carried(zero, length), _Carried(zero, length)
@@ -133,9 +133,8 @@ class Bounds:
 
     def _of_sum(self, of_theta: float, of_m: float) -> Standing:
         """Return where the bounds of a sum of theta and m stand, with these weights."""
-        exact, stored = (
-            np.asarray(of_theta * theta + of_m * m) for theta, m, _ in (self._exact, self._stored)
-        )
+        runs: list[tuple[Any, Any, Any]] = [self._exact, self._stored]
+        exact, stored = (of_theta * theta + of_m * m for theta, m, _ in runs)
         floor = np.abs(_as_float64(np.subtract(stored, exact)))
         # The truth itself is rounded to float64.
         own = half_ulp(np.abs(_as_float64(exact)), "float64")

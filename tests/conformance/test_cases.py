@@ -10,17 +10,21 @@ from innaprop_conformance.cases import (
     CASES,
     FAMILIES,
     Case,
+    Event,
     Gap,
     Gradients,
     Group,
+    Hyperparameters,
     Schedule,
     few,
     flat,
     select,
     some,
 )
-from innaprop_conformance.cases.values import KINDS, rounded
-from innaprop_core import Hyperparameters
+from innaprop_conformance.cases.dtypes import STORAGE, judged_as, stored_as
+from innaprop_conformance.cases.events import KINDS as EVENTS
+from innaprop_conformance.cases.events import REPEATS, WAYS
+from innaprop_conformance.cases.values import KINDS, STARTS, rounded
 
 PRESETS = FAMILIES["presets"].values()
 
@@ -32,12 +36,22 @@ def test_every_family_has_cases_and_every_case_its_family():
         "schedules",
         "gradients",
         "shapes",
+        "alike parameters",
+        "many parameters",
+        "large parameters",
         "long runs",
+        "counts",
         "missing gradients",
         "groups",
         "decay",
         "spared momentum",
+        "all bits",
+        "special values",
         "precision",
+        "mixed dtypes",
+        "events",
+        "ways",
+        "repeats",
     ]
     for family, cases in FAMILIES.items():
         assert cases
@@ -70,9 +84,33 @@ def test_gradients_shapes_lengths_and_dtypes_are_reached():
     assert {0, 5} <= ranks
     sizes = {int(np.prod(shape)) for case in cases for shape in case.shapes}
     assert 0 in sizes
-    assert max(sizes) > 1e6
-    assert max(case.steps for case in cases) == 10_000
+    assert max(sizes) > 2**21
+    assert {257, 1025} <= {len(case.shapes) for case in cases}
+    assert max(case.steps for case in cases) > 2**16
     assert {d for c in cases for d in c.dtypes} == {"float32", "float64", "bfloat16", "float16"}
+    assert {g.dtype for c in cases for g in c.groups} > {"float64", "float16+residual"}
+    assert {case.start for case in cases} == set(STARTS)
+    assert {case.values for case in cases} == {"bfloat16", "float32", "float64"}
+    assert {2**15, 2**16, 2**24} <= {
+        power
+        for case in cases
+        for power in (2**15, 2**16, 2**24)
+        if case.counted < power < case.counted + case.steps
+    }
+
+
+def test_every_event_way_and_repeat_is_in_a_case():
+    cases = CASES.values()
+    assert {event.kind for case in cases for event in case.events} == set(EVENTS)
+    assert {case.way for case in cases} == {"", *WAYS}
+    assert {repeat for case in cases for repeat in case.repeats} == set(REPEATS)
+
+
+def test_alike_parameters_are_told_apart_by_their_values_alone():
+    for case in FAMILIES["alike parameters"].values():
+        assert max(case.shapes.count(shape) for shape in case.shapes) > 2
+        values = [p.tobytes() for p in case.parameters()]
+        assert len(set(values)) == len(values)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda c: c.name)
@@ -135,14 +173,78 @@ def test_another_process_makes_the_same_values():
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CASES.values() if c.steps < 1000 and not c.judged], ids=lambda c: c.name
+    "case", [c for c in CASES.values() if c.steps < 1000], ids=lambda c: c.name
 )
 def test_every_dtype_of_a_case_holds_its_values(case):
-    stream = [flat([g for g in gradients if g is not None]) for gradients in case.stream()]
+    stream = [flat([*filter_none(gradients), np.zeros(0)]) for gradients in case.stream()]
     for values in (flat(case.parameters()), np.concatenate(stream)):
-        assert np.isfinite(values).all()
-        for dtype in {"bfloat16", *case.dtypes}:
-            np.testing.assert_array_equal(values, rounded(values, dtype))
+        assert np.isfinite(values).all() or case.gradients.kind == "broken"
+        for dtype in {case.values, *filter(case.takes, STORAGE)}:
+            np.testing.assert_array_equal(values, rounded(values, stored_as(dtype)))
+
+
+@pytest.mark.parametrize("case", FAMILIES["all bits"].values(), ids=lambda c: c.name)
+def test_all_bits_are_used(case):
+    (dtype,) = case.dtypes
+    smaller = {"float32": "bfloat16", "float64": "float32"}[dtype]
+    values = np.concatenate([flat(case.parameters()), flat(next(case.stream()))])
+    nonzero = values[values != 0]
+    assert (nonzero != rounded(nonzero, smaller)).mean() > 0.99
+    # The last bit is set as often as not.
+    last = nonzero.astype(dtype).view({"float32": "u4", "float64": "u8"}[dtype]) & 1
+    assert 0.3 < last.mean() < 0.7
+
+
+def test_values_that_a_dtype_does_not_hold_are_refused():
+    case = CASES["bits,float32,fast"]
+    with pytest.raises(ValueError, match="bfloat16 must hold values of float32, and does not"):
+        replace(case, dtypes=("float32", "bfloat16"))
+    with pytest.raises(ValueError, match="values must be of bfloat16, float32, float64, got 'f'"):
+        replace(case, values="f")
+
+
+def test_what_a_case_is_followed_in():
+    assert [d for d in STORAGE if CASES["alike,fast"].takes(d)] == [
+        "float32",
+        "float64",
+        "bfloat16+residual",
+    ]
+    assert {d for d in STORAGE if CASES["precision,fast"].takes(d)} == set(STORAGE)
+    assert [d for d in STORAGE if CASES["bits,float32,fast"].takes(d)] == ["float32"]
+    assert judged_as("bfloat16+residual") == "float32"
+    assert judged_as("float16+residual") == "float16+residual"
+    assert judged_as("bfloat16") == "bfloat16"
+
+
+def test_of_what_repeats_the_extremes_are_judged():
+    case = replace(CASES["large,several"], period=3)
+    array = np.array([1.0, 2, 3, 1, 2, 3, 7, -2])
+    (picked,) = case.picked([array])
+    assert picked.tolist() == [1, -2, 3, 7, 2, 3]
+    assert [p.tolist() for p in case.picked([array[:3]])] == [[1, 2, 3]]
+    (broken,) = case.picked([np.array([1, 2, 3, np.nan, 2, 3])])
+    assert np.isnan(broken[[0, 3]]).all()
+    for parameter in CASES["large,several"].parameters():
+        elements = parameter.ravel()
+        np.testing.assert_array_equal(elements[251:], elements[:-251])
+
+
+def test_only_the_elements_that_are_said_to_be_are_no_numbers():
+    case = CASES["special,broken,fast"]
+    for updates, gradients in enumerate(case.stream()):
+        for gradient in filter_none(gradients):
+            broken = np.flatnonzero(~np.isfinite(gradient.ravel())).tolist()
+            last = gradient.size - 1
+            places = {2: [1], 4: [last]}.get(updates, []) if gradient.size > 2 else []
+            assert broken == places
+
+
+def test_rows_are_zero_as_a_whole_or_not_at_all():
+    gradients = next(CASES["way,sparse-gradients"].stream())
+    for gradient in filter_none(gradients):
+        zero = (gradient.reshape(len(gradient), -1) == 0).all(axis=1)
+        assert 0 < zero.sum() < len(gradient)
+        assert (gradient[~zero] != 0).all()
 
 
 @pytest.mark.parametrize("case", PRESETS, ids=lambda c: c.name)
@@ -157,8 +259,9 @@ def test_the_gradients_of_the_presets_span_twelve_decades(case):
 
 def test_no_squared_gradient_leaves_float32_where_float32_is_asked():
     for case in CASES.values():
-        if "float32" in case.dtypes and case.steps < 1000 and not case.judged:
-            largest = max(np.abs(flat(filter_none(g))).max(initial=0) for g in case.stream())
+        if "float32" in case.dtypes and case.steps < 1000 and case.gradients.kind != "broken":
+            stream = map(filter_none, case.stream())
+            largest = max(np.abs(flat([*g, np.zeros(0)])).max(initial=0) for g in stream)
             assert largest**2 < 1e38, case.name
 
 
@@ -240,8 +343,45 @@ def test_what_is_no_schedule_is_refused():
         Gradients("loud")
 
 
+def test_events_are_what_they_have_to_be():
+    with pytest.raises(ValueError, match=r"kind must be one of reload, .*, got 'explode'"):
+        Event("explode", 1)
+    with pytest.raises(ValueError, match="parameter must be given for add and replace"):
+        Event("add", 1)
+    with pytest.raises(ValueError, match="parameter must be given for add and replace"):
+        Event("copy", 1, 2)
+    with pytest.raises(ValueError, match="values must be given for change"):
+        Event("change", 1)
+    case = CASES["event,reload"]
+    with pytest.raises(ValueError, match=r"way must be one of defaults, .*, got 'by hand'"):
+        replace(case, way="by hand")
+    with pytest.raises(ValueError, match="repeats must be of again, "):
+        replace(case, repeats=("twice",))
+    with pytest.raises(ValueError, match="start must be one of normal, zero, half zero, got 'one'"):
+        replace(case, start="one")
+
+
+def test_what_is_added_or_skipped_has_no_gradient():
+    added = [[g is None for g in gradients] for gradients in CASES["event,add"].stream()]
+    assert [row[1] for row in added] == [True] * 4 + [False] * 10
+    assert [row[3] for row in added] == [True] * 8 + [False] * 6
+    skipped = [{g is None for g in gradients} for gradients in CASES["way,loss-scaling"].stream()]
+    assert [updates for updates, row in enumerate(skipped) if row == {True}] == [3, 7]
+
+
+def test_changed_options_hold_from_their_update_on():
+    case = CASES["event,change,and-reload"]
+    numbers = [case.numbers(0, updates, updates) for updates in range(case.steps)]
+    assert [n["alpha"] for n in numbers] == [0.1] * 4 + [1.5] * 10
+    assert [n["beta"] for n in numbers] == [0.9] * 8 + [2.5] * 6
+
+
 def test_subsets_reach_every_family():
-    assert {case.family for case in few().values()} == set(FAMILIES) - {"long runs"}
+    beyond = {
+        "long runs", "counts", "many parameters", "large parameters", "mixed dtypes", "events",
+        "ways", "repeats",
+    }  # fmt: skip
+    assert {case.family for case in few().values()} == set(FAMILIES) - beyond
     assert {case.family for case in some().values()} == set(FAMILIES)
     assert few().keys() < some().keys() < CASES.keys()
 

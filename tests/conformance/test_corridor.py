@@ -7,11 +7,18 @@ import pytest
 
 from innaprop_conformance.backends.numpy import NumPyBackend
 from innaprop_conformance.bounds import half_ulp
-from innaprop_conformance.cases import CASES, Case, Gradients, flat, select
+from innaprop_conformance.cases import (
+    CASES,
+    Case,
+    Gradients,
+    Hyperparameters,
+    flat,
+    select,
+)
 from innaprop_conformance.judge import Verdict, judge
 from innaprop_conformance.truth import find_truth
 from innaprop_conformance.walk import chunks, walk
-from innaprop_core import Hyperparameters, momentum
+from innaprop_core import momentum
 
 
 def verdict(case: Case, dtype: str, backend: NumPyBackend | None = None) -> Verdict:
@@ -146,7 +153,8 @@ def test_storage_alone_makes_the_floor():
         assert 0.3 * half < corridor.floor[0] <= half
         assert corridor.floor[-1] < 40 * half
         assert (corridor.floor <= corridor.norm).all()
-    floors = [truth.corridors[d].floor[-1] for d in ("float64", "float32", "float16", "bfloat16")]
+    dtypes = ("float64", "float32", "float16", "bfloat16")
+    floors = [truth.corridors[d].floor[-1] for d in dtypes]
     assert floors == sorted(floors)
 
 

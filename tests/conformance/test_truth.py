@@ -1,5 +1,7 @@
 """The truth is Algorithm 1, here evaluated once more, by other arithmetic and in another form."""
 
+import subprocess
+import sys
 from dataclasses import asdict, replace
 
 import mpmath
@@ -9,7 +11,8 @@ import pytest
 from innaprop_conformance.cases import CASES, Case, Schedule, flat
 from innaprop_conformance.judge import judge
 from innaprop_conformance.truth import find_truth
-from innaprop_core import algorithm
+from innaprop_conformance.walk import walk
+from innaprop_core import algorithm, momentum
 
 
 def in_mpmath(case: Case, counts: str) -> np.ndarray:
@@ -77,15 +80,110 @@ def test_an_unknown_way_of_counting_is_refused():
         find_truth(CASES["gaps,fast"], "group")
 
 
-def test_of_a_million_elements_some_are_judged_first_and_last_among_them():
-    case = CASES["shapes,million"]
-    small = replace(case, steps=1)
-    truth = find_truth(small)
-    (start,) = case.parameters()
-    assert truth.theta.shape == (1, case.judged)
-    assert truth.start[0] == start[0]
-    assert truth.start[-1] == start[-1]
-    assert start.size == 1_000_003
+def test_what_repeats_is_computed_once():
+    case = replace(CASES["large,several"], steps=2)
+    truth = find_truth(case)
+    assert truth.theta.shape == (2, 2 * 251 * 4 + 3)
+    np.testing.assert_array_equal(truth.theta[:, :251], truth.theta[:, 251:502])
+
+
+def test_a_replaced_parameter_keeps_its_momentum():
+    """Held to momentum form, which does not move when parameters do."""
+    case = CASES["event,replace"]
+    truth = find_truth(case)
+    theta = case.parameters()[1].ravel()
+    m = v = np.zeros_like(theta)
+    for updates, gradients in enumerate(case.stream()):
+        if updates == 4:
+            theta = case.replacement(case.events[0]).ravel()
+        values = asdict(case.group.hyperparameters)
+        c = momentum.coefficients(updates + 1, **values)
+        theta, m, v = momentum.step(theta, m, v, gradients[1].ravel(), c)
+        np.testing.assert_allclose(truth.theta[updates, 12:24], theta, rtol=1e-12)
+
+
+def test_options_that_change_keep_the_momentum():
+    case = CASES["event,change,beta"]
+    truth = find_truth(case)
+    (theta,) = (case.parameters()[2],)
+    m = v = np.zeros_like(theta)
+    for updates, gradients in enumerate(case.stream()):
+        values = {**asdict(case.group.hyperparameters), "beta": 0.9 if updates < 5 else 2.5}
+        c = momentum.coefficients(updates + 1, **values)
+        theta, m, v = momentum.step(theta, m, v, gradients[2], c)
+        np.testing.assert_allclose(truth.theta[updates, 24:29], theta, rtol=1e-12)
+
+
+def test_a_run_that_begins_late_counts_on():
+    case = replace(CASES["count,32762"], steps=3)
+    theta = find_truth(case).theta
+    other = find_truth(replace(case, counted=0)).theta
+    # The bias is corrected by 1 - sigma^k, of which k is far along.
+    assert np.abs(theta - other).max() > 1e-3
+
+
+def test_clipped_gradients_are_what_numpy_makes_of_them():
+    for name in ("value", "norm", "global-norm"):
+        case = CASES[f"way,clip-by-{name}"]
+        for gradients, turn in zip(case.stream(), walk(case), strict=True):
+            (update,) = turn
+            if name == "value":
+                wanted = [np.clip(g, -0.25, 0.25) for g in gradients]
+                assert any((np.abs(g) > 0.25).any() for g in gradients)
+            elif name == "norm":
+                norms = [np.linalg.norm(g) for g in gradients]
+                wanted = [g * min(1, 0.5 / n) for g, n in zip(gradients, norms, strict=True)]
+                assert max(norms) > 1
+            else:
+                norm = np.linalg.norm(flat(gradients))
+                assert norm > 2
+                wanted = [g / norm for g in gradients]
+            np.testing.assert_allclose(update.gradient, flat(wanted), rtol=1e-14)
+
+
+def test_psi_and_the_average_are_those_of_the_parameters():
+    case = CASES["way,psi"]
+    theta = find_truth(replace(case, way="")).theta
+    average = find_truth(replace(case, way="moving average", amount=0.9)).theta
+    np.testing.assert_array_equal(average[0], theta[0])
+    np.testing.assert_allclose(average[5], 0.9 * average[4] + 0.1 * theta[5], rtol=1e-13)
+    # Algorithm 1 as printed, in float64, whose psi is the paper's own.
+    h = asdict(case.group.hyperparameters)
+    parameters = flat(case.parameters())
+    psi = algorithm.initial_psi(parameters, alpha=h["alpha"], beta=h["beta"])
+    v = np.zeros_like(parameters)
+    for updates, gradients in enumerate(case.stream()):
+        parameters, psi, v = algorithm.step(parameters, psi, v, flat(gradients), k=updates + 1, **h)
+        np.testing.assert_allclose(find_truth(case).theta[updates], psi, rtol=1e-9)
+
+
+def test_what_is_no_number_stays_where_it_is():
+    case = CASES["special,broken,fast"]
+    truth = find_truth(case)
+    finite = np.isfinite(truth.theta)
+    assert finite[:2].all()
+    assert 0 < (~finite[-1]).sum() == 2 * sum(p.size > 2 for p in case.parameters())
+    for corridor in truth.corridors.values():
+        assert np.isfinite(corridor.norm).all()
+        assert (corridor.elements[finite] > 0).all()
+
+
+def test_the_truth_shares_nothing_with_the_core():
+    """In a process whose core computes nonsense it is the same."""
+    code = (
+        "import innaprop_core.algorithm, innaprop_core.momentum\n"
+        "from innaprop_core import Hyperparameters\n"
+        "def wrong(*args, **values): raise AssertionError\n"
+        "for module in (innaprop_core.algorithm, innaprop_core.momentum):\n"
+        "    for name in [n for n, x in vars(module).items() if callable(x)]:\n"
+        "        setattr(module, name, wrong)\n"
+        "Hyperparameters.__init__ = wrong\n"
+        "from innaprop_conformance.cases import CASES\n"
+        "from innaprop_conformance.truth import find_truth\n"
+        "print(find_truth(CASES['event,replace']).theta.sum().hex())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == find_truth(CASES["event,replace"]).theta.sum().hex()
 
 
 def test_a_schedule_that_is_constant_is_the_number():

@@ -106,16 +106,16 @@ def test_other_code_keeps_its_truths_elsewhere_and_old_ones_are_removed(tmp_path
 
 def test_the_code_is_that_which_makes_them():
     """Whoever imports another module of the project there, has to name it here."""
-    files = {module.__file__ for module in (*truths._MAKERS, *truths._OF_CORE)}
+    files = {module.__file__ for module in truths._MAKERS}
     imported = set()
     for module in truths._MAKERS:
         for value in vars(module).values():
             origin = getattr(value, "__module__", None) or getattr(value, "__name__", "")
             if isinstance(origin, str) and origin.startswith("innaprop"):
                 imported.add(origin)
-    known = {module.__name__ for module in (*truths._MAKERS, *truths._OF_CORE)}
-    # Packages that only hand on what is theirs.
-    assert imported - known <= {"innaprop_conformance.cases", "innaprop_core"}
+    known = {module.__name__ for module in truths._MAKERS}
+    # A package that only hands on what is its own.
+    assert imported - known <= {"innaprop_conformance.cases"}
     assert len(files) == len(known)
 
 

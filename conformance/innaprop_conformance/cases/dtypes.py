@@ -13,8 +13,8 @@ def stored_as(dtype: str) -> str:
 
 
 def judged_as(dtype: str) -> str:
-    """Return the dtype whose rounding is allowed: float32 for 16 bits with a residual.
+    """Return whose rounding is allowed: that of float32 for bfloat16 with a residual.
 
-    Both together hold all bits of a float32, and are to be its trajectory.
+    Both together are a float32. float16 and its residual end at 2^-40, and have bounds of their own.
     """
-    return "float32" if dtype.endswith(RESIDUAL) else dtype
+    return "float32" if dtype == f"bfloat16{RESIDUAL}" else dtype

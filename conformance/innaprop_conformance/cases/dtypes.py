@@ -15,6 +15,6 @@ def stored_as(dtype: str) -> str:
 def judged_as(dtype: str) -> str:
     """Return whose rounding is allowed: that of float32 for bfloat16 with a residual.
 
-    Both together are a float32. float16 and its residual end at 2^-40, and have bounds of their own.
+    Both together are a float32. float16 and its residual end at 2^-40: bounds of their own.
     """
     return "float32" if dtype == f"bfloat16{RESIDUAL}" else dtype

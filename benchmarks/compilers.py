@@ -30,7 +30,8 @@ COLUMNS = {
     "float64": ("torch-fused", "float64"),
     "bfloat16": ("torch-fused", "bfloat16"),
     "float16": ("torch-fused", "float16"),
-    "bfloat16 and residual": ("torch-bfloat16", "float32"),
+    "bfloat16 and residual": ("torch-fused", "bfloat16+residual"),
+    "float16 and residual": ("torch-fused", "float16+residual"),
 }
 KERNEL = kernel.SOURCE
 DRIVER = Path(__file__).with_name("other_machine.c")

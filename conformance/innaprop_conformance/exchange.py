@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from innaprop_conformance import __version__
 from innaprop_conformance.cases import Case, flat
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict, judge
@@ -25,7 +26,7 @@ from innaprop_conformance.truth import Truth
 from innaprop_conformance.walk import chunks, walk
 
 FORMAT = "innaprop-conformance-cases"
-VERSION = 2
+VERSION = 3
 HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay", "decay_momentum")
 """The last axis of ``hyperparameters``."""
 _Tensors = dict[str, NDArray[Any]]
@@ -58,12 +59,13 @@ def export(
         save_file({"theta": truths[name].theta}, place / "expected.safetensors")
         done()
     readme = files("innaprop_conformance").joinpath("templates", "exchange.md").read_text("utf-8")
-    write_whole(folder / "README.md", readme)
+    write_whole(folder / "README.md", readme.replace("SUITE_VERSION", __version__))
     schema = files("innaprop_conformance").joinpath("schema", "cases.json").read_text("utf-8")
     write_whole(folder / "schema.json", schema)
     document = {
         "format": FORMAT,
         "version": VERSION,
+        "suite": __version__,
         "cases": [json.loads(case.to_json()) for case in cases.values()],
     }
     # Last: a folder without it is not whole, and is not taken for an export.
@@ -162,8 +164,13 @@ def check(folder: Path, case: Case, dtype: str, truth: Truth) -> Verdict:
         raise ValueError(f"{path.name} of {case.name} must hold theta alone, got {names}")
     theta = tensors["theta"]
     if theta.dtype not in (np.float32, np.float64, np.float16):
-        raise ValueError(f"theta of {case.name} must be F64, F32 or F16, got {theta.dtype}")
-    return judge(case.name, dtype, theta.astype(np.float64), truth)
+        raise ValueError(
+            f"theta in {path.name} of {case.name} must be F64, F32 or F16, got {theta.dtype}"
+        )
+    try:
+        return judge(case.name, dtype, theta.astype(np.float64), truth)
+    except ValueError as error:
+        raise ValueError(f"{path.name} of {case.name}: {error}") from error
 
 
 def check_all(
@@ -195,23 +202,22 @@ def check_all(
     for dtype in dict.fromkeys(dtype for _, dtype in found):
         names = [case for case, of in found if of == dtype]
         wanted = [case.name for case in cases.values() if dtype in case.dtypes]
-        verdicts, errors = [], []
+        verdicts, errors = [], {}
         for case in names:
             try:
                 verdicts.append(check(folder, cases[case], dtype, truths[case]))
             except ValueError as error:
-                errors.append(str(error))
-        lacking = len(wanted) - len(names)
-        if require and lacking:
-            errors.append(f"{lacking} cases are without output")
+                errors[case] = str(error)
+        lacking = [case for case in wanted if case not in names]
         reached = {cases[case].family for case in names}
         conformance.append(
             Conformance(
                 name,
                 dtype,
-                len(wanted) if require else len(names),
+                wanted if require else names,
                 verdicts,
-                "; ".join(errors) or None,
+                errors,
+                f"{len(lacking)} cases are without output" if require and lacking else None,
                 {cases[c].family: "no output" for c in wanted if cases[c].family not in reached},
             )
         )

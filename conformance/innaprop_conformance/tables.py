@@ -215,7 +215,7 @@ def conclusion(results: Results, require: bool = False) -> tuple[bool, str]:
     parts = [f"{agree} of {len(ran)} backends agree with the ground truth"]
     if not ran:
         parts = ["nothing ran" if absent else "nothing ran: there is no case to follow"]
-    parts += [f"{len(expected)} as expected"] if expected else []
+    parts += [f"{len(expected)} fail{'s' * (len(expected) == 1)} as expected"] if expected else []
     parts += [f"{len(absent)} cannot run here"] if absent else []
     return bool(ran) and not failed and not (require and absent), "; ".join(parts)
 

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from markupsafe import escape
 
-from innaprop_conformance import results
+from innaprop_conformance import __version__, results
 from innaprop_conformance.cases import FAMILIES
 
 FAMILY = ("--family", "corners", "--family", "schedules", "--family", "groups")
@@ -20,7 +20,7 @@ CASES = CONSTANT + sum(not case.features for case in FAMILIES["schedules"].value
 """What the backends here are asked for; they cannot do what the others need."""
 
 BACKENDS = '''
-import os, signal
+import os, signal, time
 import numpy as np
 from innaprop_conformance.backends.numpy import NumPyBackend
 
@@ -106,6 +106,15 @@ class Late(Bad):
         self.before = gammas
 
 
+class Hangs(Bad):
+    def step(self, gradients, gammas):
+        time.sleep(600)
+
+
+class NoBackend:
+    pass
+
+
 class NotANumber(Bad):
     def step(self, gradients, gammas):
         super().step([np.full_like(g, np.nan) for g in gradients], gammas)
@@ -126,6 +135,7 @@ NAMES = [
     "Late",
     "NotANumber",
     "NotThere",
+    "NoBackend",
 ]
 
 
@@ -171,7 +181,7 @@ def test_the_exit_code_and_the_last_line(done):
     result, _ = done
     assert result.returncode == 1
     last = result.stdout.splitlines()[-1]
-    assert last == "1 of 13 backends agree with the ground truth; 2 cannot run here"
+    assert last == "1 of 14 backends agree with the ground truth; 2 cannot run here"
 
 
 def test_a_good_one_beside_them_agrees(done):
@@ -203,7 +213,11 @@ def test_one_dtype_of_two_is_not_enough(environment, name):
         ("UnknownDtype", "dtypes must be of float64, float32, bfloat16, float16, got 'float8'"),
         ("ClaimsFloat32", "TypeError: parameters must be float32, got float64"),
         ("NotThere", "some_backends:NotThere cannot be loaded: AttributeError"),
-        ("Dies", f"its process died with signal {int(signal.SIGKILL)}"),
+        (
+            "NoBackend",
+            "some_backends:NoBackend must be a subclass of innaprop_conformance.backends.",
+        ),
+        ("Dies", f" in float32: its process died with signal {int(signal.SIGKILL)}"),
         ("DoesNotLoad", "ModuleNotFoundError: No module named 'no_such_framework'"),
         ("Coarse", "left its corridor at update"),
         ("Late", "left its corridor at update"),
@@ -251,10 +265,19 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
     assert suites["Good"].get("skipped") == "2"
     assert count("Good", "failure") == count("Good", "error") == 0
     assert int(suites["Absent"].get("skipped")) == 1
-    assert count("Raises", "error") == 1
+    assert count("Raises", "error") == CASES
+    assert count("Dies", "error") == CASES
+    assert count("FailsInFloat64", "error") == CASES
+    assert count("WrongShape", "error") == CASES
+    (error, *_) = suites["Raises"].findall("testcase/error")
+    assert error.get("message").endswith(" in float32: RuntimeError: cannot <step>")
+    properties = {p.get("name"): p.get("value") for p in suites["Good"].iter("property")}
+    assert properties["innaprop-conformance"] == __version__
+    for test in suites["Good"].iter("testcase"):
+        assert test.find("skipped") is not None or float(test.get("time")) > 0
     assert count("Late", "failure") == CASES - CONSTANT
     (failure, *_) = suites["NotANumber"].findall("testcase/failure")
-    assert failure.get("message").startswith("left its corridor at update 1: ")
+    assert " in float32 left its corridor at update 1; " in failure.get("message")
 
 
 def test_what_is_required_must_not_be_missing(environment):
@@ -270,7 +293,7 @@ def test_what_is_required_must_not_be_missing(environment):
 def test_one_that_is_only_absent_is_no_agreement(environment):
     result = command(environment, "run", "--backend", "Absent")
     assert result.returncode == 1
-    assert result.stdout.splitlines()[-1].startswith("0 of 0 backends agree")
+    assert result.stdout.splitlines()[-1] == "nothing ran; 1 cannot run here"
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(environment):
@@ -304,6 +327,7 @@ def test_only_what_does_not_apply_is_no_agreement(environment):
     result = command(environment, "run", "--backend", "Good", "--family", "groups")
     assert result.returncode == 1
     assert "n/a" in result.stdout
+    assert result.stdout.splitlines()[-1] == "nothing ran: there is no case to follow"
 
 
 def test_another_seed_makes_other_values_and_is_told(environment, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from innaprop_conformance import exchange
+from innaprop_conformance import __version__, exchange, tables
 from innaprop_conformance.cases import CASES
 from innaprop_conformance.cli import main
 from innaprop_conformance.results import read_results
@@ -103,6 +103,11 @@ def test_cases_come_back_as_they_were(folder, cases):
     assert exchange.read_cases(folder) == cases
 
 
+def test_the_version_of_the_suite_is_in_it(folder):
+    assert json.loads((folder / "cases.json").read_text())["suite"] == __version__
+    assert f"suite {__version__}" in (folder / "README.md").read_text()
+
+
 def test_inputs_are_exact(folder, cases):
     case = cases["groups,all-settings"]
     tensors = load_file(folder / case.name / "inputs.safetensors")
@@ -126,7 +131,7 @@ def test_an_export_goes_into_a_new_folder(folder, cases, truths):
 
 
 def _newer(document):
-    document["version"] = 3
+    document["version"] = 4
 
 
 def _without_steps(document):
@@ -140,7 +145,7 @@ def _unknown_schedule(document):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_newer, "cases.json must be of version 2, got version 3"),
+        (_newer, "cases.json must be of version 3, got version 4"),
         (_without_steps, "cases.json is not what export writes: 'steps' is a required property"),
         (_unknown_schedule, "kind must be one of constant, .*, got 'up'"),
     ],
@@ -175,8 +180,23 @@ def _wrong_shape(path):
 def test_an_output_that_is_none(folder, cases, truths, write, message):
     case = cases[NAMES[0]]
     write(folder / case.name / "float64.safetensors")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         exchange.check(folder, case, "float64", truths[case.name])
+    assert f"float64.safetensors of {case.name}" in str(error.value)
+
+
+def test_a_bad_file_hides_no_bad_number(folder, cases, truths):
+    first, second, *_ = NAMES
+    _wrong_shape(folder / first / "float64.safetensors")
+    theta = load_file(folder / second / "expected.safetensors")["theta"]
+    theta[-1] = np.nan
+    save_file({"theta": theta}, folder / second / "float64.safetensors")
+    results = exchange.check_all(folder, "mine", cases, truths)
+    ((row,), (good, _)) = tables.conformance_rows(results), tables.conclusion(results)
+    assert not good
+    nan, shape = row.remarks
+    assert f"{second} in float64 left its corridor at update {len(theta)}" in nan
+    assert f"{first} in float64: float64.safetensors of {first}: theta must have shape" in shape
 
 
 def run(*arguments):

@@ -69,7 +69,7 @@ def _ran(every: Sequence[Results]) -> dict[str, _Found]:
     for results in every:
         for subject in results.backends:
             of = [c for c in results.conformance if c.backend == subject.name and c.asked]
-            if of:
+            if of and not subject.missing:
                 found[subject.name] = _Found(subject, of, results)
     return found
 

@@ -1,10 +1,13 @@
 """Backends from outside, through the entry-point group, each bad in its own way."""
 
+import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
@@ -13,6 +16,7 @@ from markupsafe import escape
 
 from innaprop_conformance import __version__, results
 from innaprop_conformance.cases import FAMILIES
+from innaprop_conformance.runner import TIMEOUT, run_cases
 
 FAMILY = ("--family", "corners", "--family", "schedules", "--family", "groups")
 CONSTANT = len(FAMILIES["corners"])
@@ -74,6 +78,12 @@ class ClaimsFloat32(Bad):
         super().begin(case, "float64")
 
 
+class FailsWithDecay(Bad):
+    def follow(self, case, dtype):
+        theta = super().follow(case, dtype)
+        return theta[1:] if case.group.hyperparameters.weight_decay else theta
+
+
 class Dies(Bad):
     def step(self, gradients, gammas):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -130,6 +140,8 @@ NAMES = [
     "UnknownDtype",
     "ClaimsFloat32",
     "Dies",
+    "Hangs",
+    "FailsWithDecay",
     "DoesNotLoad",
     "Coarse",
     "Late",
@@ -137,6 +149,8 @@ NAMES = [
     "NotThere",
     "NoBackend",
 ]
+
+CHOSEN = [name for name in NAMES if name not in ("Hangs", "FailsWithDecay")]
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +182,7 @@ def command(environment, *arguments, cwd=None):
 @pytest.fixture(scope="module")
 def done(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    chosen = [part for name in NAMES for part in ("--backend", name)]
+    chosen = [part for name in CHOSEN for part in ("--backend", name)]
     files = ("--output", "report.html", "--json", "results.json", "--junit", "junit.xml")
     return command(environment, "run", *FAMILY, *chosen, *files, cwd=folder), folder
 
@@ -254,7 +268,7 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
     _, folder = done
     root = ElementTree.parse(folder / "junit.xml").getroot()
     suites = {suite.get("name"): suite for suite in root}
-    assert suites.keys() == set(NAMES)
+    assert suites.keys() == set(CHOSEN)
 
     def count(name, what):
         found = len(suites[name].findall(f"testcase/{what}"))
@@ -278,6 +292,82 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
     assert count("Late", "failure") == CASES - CONSTANT
     (failure, *_) = suites["NotANumber"].findall("testcase/failure")
     assert " in float32 left its corridor at update 1; " in failure.get("message")
+
+
+def test_one_that_hangs_is_ended_and_takes_no_other_along(environment, tmp_path):
+    chosen = ("--backend", "Good", "--backend", "Hangs", "--family", "precision")
+    done = command(environment, "run", *chosen, "--timeout", "20", "--junit", "j.xml", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = lines(done.stdout, "Hangs:")
+    assert "precision,fast in float32: its process was ended after 20 s without an answer" in line
+    assert done.stdout.splitlines()[-1] == "1 of 2 backends agree with the ground truth"
+    errors = ElementTree.parse(tmp_path / "j.xml").getroot().findall("*/testcase/error")
+    assert len(errors) == len(FAMILIES["precision"])
+
+
+def test_a_case_may_take_ten_minutes_if_nothing_else_is_said(environment):
+    help = command(environment, "run", "--help").stdout
+    assert "[default: 600.0; x>0]" in " ".join(help.split())
+    assert inspect.signature(run_cases).parameters["timeout"].default == TIMEOUT == 600
+
+
+def test_one_bad_case_leaves_the_others_their_verdicts(environment, tmp_path):
+    chosen = ("--backend", "FailsWithDecay", *FAMILY, "--json", "results.json")
+    command(environment, "run", *chosen, cwd=tmp_path)
+    (found,) = results.read_results(tmp_path / "results.json").conformance
+    assert found.failure is None
+    assert 0 < len(found.errors) < len(found.asked)
+    assert found.errors.keys() | {v.case for v in found.verdicts} == set(found.asked)
+    assert all(verdict.passed for verdict in found.verdicts)
+    assert {text.partition(":")[0] for text in found.errors.values()} == {"ValueError"}
+    assert found.seconds.keys() == set(found.asked)
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_by_module_and_class_from_the_working_directory(tmp_path, safe):
+    # The command that is installed does not look for modules there, nor does Python if told so.
+    (tmp_path / "mine.py").write_text(BACKENDS)
+    program = shutil.which("innaprop-conformance", path=str(Path(sys.executable).parent))
+    done = subprocess.run(
+        [program, "run", "--backend", "mine:Good", "--family", "precision"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": safe},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "1 of 1 backends agree with the ground truth"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone:Gone", "gone:Gone cannot be loaded: ModuleNotFoundError"),
+        ("mine:Gone", "mine:Gone cannot be loaded: AttributeError"),
+        ("mine:NoBackend", "mine:NoBackend must be a subclass of innaprop_conformance.backends"),
+    ],
+)
+def test_a_class_that_is_none_is_told_before_the_work(environment, tmp_path, name, message):
+    (tmp_path / "mine.py").write_text(BACKENDS)
+    done = command(environment, "run", "--backend", name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "ground truth" not in done.stdout
+
+
+def test_a_report_goes_where_it_is_told_and_nowhere_else(done, environment, tmp_path):
+    file = str(done[1] / "results.json")
+
+    def written(*arguments):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        command(environment, "report", file, *arguments, cwd=folder)
+        return [path.name for path in folder.iterdir()]
+
+    assert written() == ["report.html"]
+    assert written("--output", "mine.html") == ["mine.html"]
+    assert written("--junit", "mine.xml") == ["mine.xml"]
+    assert sorted(written("--junit", "a.xml", "--output", "b.html")) == ["a.xml", "b.html"]
 
 
 def test_what_is_required_must_not_be_missing(environment):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from innaprop_conformance import expectations
-from innaprop_conformance.backends.authors import AuthorsBackend
+from innaprop_conformance.backends.torch_authors import AuthorsBackend
 from innaprop_conformance.cases import CASES
 from innaprop_conformance.judge import judge
 from innaprop_conformance.truths import truth_of, truths_folder

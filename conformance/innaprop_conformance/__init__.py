@@ -6,5 +6,9 @@
 - ``backends``: the protocol of a backend, and the built-in ones.
 - ``training``: a small network, trained alike in every framework.
 - ``runner``: every backend in a process of its own.
+- ``expectations``: what is expected to fail, and why.
 - ``cli``: the command ``innaprop-conformance``.
 """
+
+__version__ = "2.0"
+"""Of the suite: what it asks, and how it judges. Results of one version compare with each other."""

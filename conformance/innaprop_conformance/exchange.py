@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from innaprop_conformance import __version__
+from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.cases import Case, flat
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict, judge
@@ -25,10 +27,17 @@ from innaprop_conformance.truth import Truth
 from innaprop_conformance.walk import Update, chunks, walk
 
 FORMAT = "innaprop-conformance-cases"
-VERSION = 2
+VERSION = 3
 HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay", "decay_momentum")
 """The last axis of ``hyperparameters``."""
+_EXPORTED = (PLAIN | {"count"}) - {"large parameters"}
+"""Features of cases that the numbers of every update describe, in files of a few MB."""
 _Tensors = dict[str, NDArray[Any]]
+
+
+def exportable(cases: Mapping[str, Case]) -> dict[str, Case]:
+    """Return those of some cases that files can describe: without events, ways and mixed dtypes."""
+    return {name: case for name, case in cases.items() if case.features <= _EXPORTED}
 
 
 def export(
@@ -41,7 +50,7 @@ def export(
 
     Args:
         folder: Where to write them; must not exist, or be empty.
-        cases: By name.
+        cases: By name, all of them ``exportable``.
         truths: The ground truth of each.
         done: Called after every case.
 
@@ -55,15 +64,17 @@ def export(
         place = folder / name
         place.mkdir()
         save_file(inputs(case), place / "inputs.safetensors")
-        save_file({"theta": truths[name].theta}, place / "expected.safetensors")
+        theta = _repeated(case, truths[name].theta)
+        save_file({"theta": theta}, place / "expected.safetensors")
         done()
     readme = files("innaprop_conformance").joinpath("templates", "exchange.md").read_text("utf-8")
-    write_whole(folder / "README.md", readme)
+    write_whole(folder / "README.md", readme.replace("SUITE_VERSION", __version__))
     schema = files("innaprop_conformance").joinpath("schema", "cases.json").read_text("utf-8")
     write_whole(folder / "schema.json", schema)
     document = {
         "format": FORMAT,
         "version": VERSION,
+        "suite": __version__,
         "cases": [json.loads(case.to_json()) for case in cases.values()],
     }
     # Last: a folder without it is not whole, and is not taken for an export.
@@ -83,20 +94,19 @@ def inputs(case: Case) -> _Tensors:
             if update := of_chunk.get(chunk):
                 counts[updates, i] = update.k
                 hyperparameters[updates, i] = [update.values[name] for name in HYPERPARAMETERS]
-    gradients = np.zeros((case.steps, int(sizes.sum())), np.float32)
+    wide = np.float64 if case.values == "float64" else np.float32
+    gradients = np.zeros((case.steps, int(sizes.sum())), wide)
     for row, given in zip(gradients, case.stream(), strict=True):
         present = [
             np.zeros(p.shape) if g is None else g for g, p in zip(given, parameters, strict=True)
         ]
         row[:] = flat(present)
-    places = np.split(np.arange(int(sizes.sum())), np.cumsum(sizes)[:-1])
     return {
         "start": flat(parameters),
         "sizes": sizes,
         "gradients": gradients,
         "k": counts,
         "hyperparameters": hyperparameters,
-        "judged": flat(case.picked(places)).astype(np.int64),
     }
 
 
@@ -162,8 +172,17 @@ def check(folder: Path, case: Case, dtype: str, truth: Truth) -> Verdict:
         raise ValueError(f"{path.name} of {case.name} must hold theta alone, got {names}")
     theta = tensors["theta"]
     if theta.dtype not in (np.float32, np.float64, np.float16):
-        raise ValueError(f"theta of {case.name} must be F64, F32 or F16, got {theta.dtype}")
-    return judge(case.name, dtype, theta.astype(np.float64), truth)
+        raise ValueError(
+            f"theta in {path.name} of {case.name} must be F64, F32 or F16, got {theta.dtype}"
+        )
+    sizes = [int(np.prod(shape)) for shape in case.shapes]
+    if theta.shape != (wanted := (case.steps, sum(sizes))):
+        raise ValueError(
+            f"theta in {path.name} of {case.name} must have shape {wanted} (steps, elements), "
+            f"got {theta.shape}"
+        )
+    rows = [flat(case.picked(np.split(row, np.cumsum(sizes)[:-1]))) for row in theta]
+    return judge(case.name, dtype, np.array(rows, np.float64), truth)
 
 
 def check_all(
@@ -195,23 +214,22 @@ def check_all(
     for dtype in dict.fromkeys(dtype for _, dtype in found):
         names = [case for case, of in found if of == dtype]
         wanted = [case.name for case in cases.values() if dtype in case.dtypes]
-        verdicts, errors = [], []
+        verdicts, errors = [], {}
         for case in names:
             try:
                 verdicts.append(check(folder, cases[case], dtype, truths[case]))
             except ValueError as error:
-                errors.append(str(error))
-        lacking = len(wanted) - len(names)
-        if require and lacking:
-            errors.append(f"{lacking} cases are without output")
+                errors[case] = str(error)
+        lacking = [case for case in wanted if case not in names]
         reached = {cases[case].family for case in names}
         conformance.append(
             Conformance(
                 name,
                 dtype,
-                len(wanted) if require else len(names),
+                wanted if require else names,
                 verdicts,
-                "; ".join(errors) or None,
+                errors,
+                f"{len(lacking)} cases are without output" if require and lacking else None,
                 {cases[c].family: "no output" for c in wanted if cases[c].family not in reached},
             )
         )
@@ -225,6 +243,18 @@ def check_all(
 
 def _output(folder: Path, case: str, dtype: str) -> Path:
     return folder / case / f"{dtype}.safetensors"
+
+
+def _repeated(case: Case, judged: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values of all elements, of what is judged: of those that repeat, the extremes."""
+    parts, at = [], 0
+    for shape in case.shapes:
+        size = int(np.prod(shape))
+        repeats = case.period is not None and size > case.period
+        period = case.period if case.period is not None and repeats else size
+        parts.append(judged[:, at : at + period][:, np.arange(size) % max(period, 1)])
+        at += 2 * period if repeats else period
+    return np.concatenate(parts, axis=1)
 
 
 def _chunk_of_each_parameter(case: Case) -> list[int]:

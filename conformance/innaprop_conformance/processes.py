@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 Message = dict[str, Any]
 
 TIMEOUT = 3600.0
-"""Seconds without an end after which a process is ended, if nothing else is said."""
+"""Seconds without an answer after which a process is ended, if nothing else is said."""
 
 
 class Worker:
@@ -27,7 +28,7 @@ class Worker:
         module: Its full name.
         *arguments: For its command line.
         environment: Variables to set for it, besides this process's.
-        timeout: Seconds after which it is ended. Default ``TIMEOUT``.
+        timeout: Seconds without an answer after which it is ended. Default ``TIMEOUT``.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Worker:
         timeout: float = TIMEOUT,
     ) -> None:
         self._timeout, self._is_late = timeout, False
+        self._ended = threading.Event()
         # Closed with the process.
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -48,20 +50,27 @@ class Worker:
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         )
-        self._timer = threading.Timer(timeout, self._end_late)
-        self._timer.daemon = True
-        self._timer.start()
+        self._heard()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def tell(self, message: Any) -> None:
         """Write a line of JSON to its standard input; what it died of, ``death`` says."""
         assert self._process.stdin is not None
+        self._heard()
         with suppress(BrokenPipeError):
             print(json.dumps(message), file=self._process.stdin, flush=True)
 
     def answers(self) -> Iterator[Message]:
         """Yield what it says, until it ends."""
         assert self._process.stdout is not None
-        yield from map(json.loads, self._process.stdout)
+        for line in self._process.stdout:
+            self._heard()
+            yield json.loads(line)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was ended because it did not answer in time."""
+        return self._is_late
 
     def death(self) -> str | None:
         """Wait until the process has ended; return why it died, or None."""
@@ -69,14 +78,16 @@ class Worker:
         if not code:
             return None
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        how = f"being too late ({self._timeout:g} s)" if self._is_late else how
+        said = f"its process died with {how}"
+        if self._is_late:
+            said = f"its process was ended after {self._timeout:g} s without an answer"
         self._stderr.seek(0)
         lines = [line for line in self._stderr.read().splitlines() if line.strip()]
-        return ": ".join([f"its process died with {how}", *lines[-1:]])
+        return ": ".join([said, *lines[-1:]])
 
     def end(self) -> None:
         """End the process, if it has not ended; may be called from another thread."""
-        self._timer.cancel()
+        self._ended.set()
         self._process.kill()
 
     def __enter__(self) -> "Worker":
@@ -89,7 +100,13 @@ class Worker:
             self._process.__exit__(None, None, None)
         self._stderr.close()
 
-    def _end_late(self) -> None:
+    def _heard(self) -> None:
+        self._deadline = time.monotonic() + self._timeout
+
+    def _watch(self) -> None:
+        while (left := self._deadline - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
         self._is_late = True
         self._process.kill()
 

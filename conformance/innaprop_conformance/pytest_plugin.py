@@ -8,9 +8,12 @@ from typing import Any
 
 
 def pytest_addoption(parser: Any) -> None:
-    """Add --backend and --family."""
+    """Add --backend, --family, --xfails and --case-timeout."""
     group = parser.getgroup("innaprop", "INNAprop's conformance suite")
-    for name, default in (("backend", "every one that can run here"), ("family", "every one")):
+    for name, default in (
+        ("backend", "every registered one that can run here"),
+        ("family", "every one"),
+    ):
         group.addoption(
             f"--{name}",
             action="append",
@@ -19,3 +22,18 @@ def pytest_addoption(parser: Any) -> None:
             dest=f"innaprop_{name}",
             help=f"Only this {name}; may be given more than once. Default: {default}.",
         )
+    group.addoption(
+        "--xfails",
+        action="append",
+        default=[],
+        metavar="FILE",
+        dest="innaprop_xfails",
+        help="What is expected to fail, and must, as for `innaprop-conformance run`.",
+    )
+    group.addoption(
+        "--case-timeout",
+        type=float,
+        metavar="SECONDS",
+        dest="innaprop_timeout",
+        help="End a backend that takes longer for one case.",
+    )

@@ -32,11 +32,15 @@ def write_report(path: Path, results: Results) -> None:
     conformance_rows = tables.conformance_rows(results)
     training_rows = tables.training_rows(results)
     truth = results.reference
+    good, verdict = tables.conclusion(results)
     text = environment.get_template("report.html.j2").render(
         made=results.made,
         machine=results.machine,
         versions=results.versions,
-        good=tables.all_good([*conformance_rows, *training_rows]),
+        suite=results.suite,
+        good=good,
+        verdict=verdict,
+        unmatched=results.unmatched,
         conformance_columns=tables.CONFORMANCE_COLUMNS,
         conformance_rows=conformance_rows,
         conformance_legend=tables.CONFORMANCE_LEGEND,

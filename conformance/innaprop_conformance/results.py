@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import jsonschema
 
+from innaprop_conformance import __version__
 from innaprop_conformance.backends import Backend
 from innaprop_conformance.cases import Case
 from innaprop_conformance.files import write_whole
@@ -25,7 +27,9 @@ from innaprop_conformance.judge import Verdict
 from innaprop_conformance.training.task import Training
 
 FORMAT = "innaprop-conformance-results"
-VERSION = 2
+VERSION = 3
+_PLAIN = ("families", "seed", "unmatched", "made", "machine", "innaprop", "suite")
+"""Members of the file that are what they are in ``Results``."""
 _ERRORS = ("ulps", "relative", "floors", "corridor", "bound")
 
 
@@ -50,24 +54,81 @@ class Subject:
         return cls(name, backend.versions(), backend.missing(), trains, backend.mode)
 
 
+class Outcome(StrEnum):
+    """What became of a case."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """It left its corridor."""
+    ERROR = "error"
+    """It has no verdict."""
+    XFAILED = "failed as expected"
+    """It left its corridor or has no verdict, as expected."""
+    XPASSED = "passed unexpectedly"
+    """It passed, and was expected to fail."""
+
+
 @dataclass(frozen=True)
 class Conformance:
     """What the cases said of one backend in one dtype."""
 
     backend: str
     dtype: str
-    asked: int
-    """Number of cases that it was to follow."""
+    asked: list[str]
+    """Names of the cases that it was to follow."""
     verdicts: list[Verdict] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    """By case why it has no verdict, where the case itself is the reason."""
     failure: str | None = None
-    """Why there are cases without verdict, or None."""
+    """Why the backend was not followed to the end, or None."""
     not_applicable: dict[str, str] = field(default_factory=dict)
     """Families of which it follows no case, and why."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By case how long it was followed, where it was."""
+    expected: dict[str, str] = field(default_factory=dict)
+    """By case why it is expected to fail."""
+    strict: bool = True
+    """Whether a case that is expected to fail must do so."""
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What became of every case that was asked."""
+        passed = {verdict.case: verdict.passed for verdict in self.verdicts}
+        return {case: self._outcome(passed.get(case), case in self.expected) for case in self.asked}
 
     @property
     def passed(self) -> bool:
-        """Whether every case was followed within its corridor."""
-        return self.failure is None and all(v.passed for v in self.verdicts)
+        """Whether every case passed, or failed as expected."""
+        outcomes = self.outcomes.values()
+        bad = {Outcome.FAILED, Outcome.ERROR, *([Outcome.XPASSED] if self.strict else [])}
+        # What kills its process, as expected, takes the verdicts of the cases after it along.
+        ended = self.failure is None or len(self.verdicts) < len(self.asked)
+        return ended and bad.isdisjoint(outcomes)
+
+    def counts(self, outcome: Outcome) -> int:
+        """Return how many cases have an outcome."""
+        return list(self.outcomes.values()).count(outcome)
+
+    def why_no_verdict(self, case: str) -> str:
+        """Return why a case that was asked has no verdict."""
+        return self.errors.get(case) or self.failure or "it gave no result, and no reason"
+
+    @staticmethod
+    def _outcome(passed: bool | None, is_expected_to_fail: bool) -> Outcome:
+        if is_expected_to_fail:
+            return Outcome.XPASSED if passed else Outcome.XFAILED
+        return {True: Outcome.PASSED, False: Outcome.FAILED, None: Outcome.ERROR}[passed]
+
+
+def complaint(verdict: Verdict) -> str:
+    """Return in a sentence what is wrong with a trajectory, with case and dtype."""
+    if verdict.reason:
+        return f"{verdict.case} in {verdict.dtype}: {verdict.reason}"
+    return (
+        f"{verdict.case} in {verdict.dtype} left its corridor at update {verdict.left_at}; element "
+        f"{verdict.worst_element} was worst, at update {verdict.worst_update}: {verdict.ulps:.3g} "
+        f"ulp off, {verdict.corridor:.3g} times what is allowed"
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +155,8 @@ class Results:
     """Names of the cases, by family."""
     seed: int = 0
     """Of the cases' values."""
+    unmatched: list[str] = field(default_factory=list)
+    """Lines of expected failures that match no case of any backend."""
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: str = field(
         default_factory=lambda: (
@@ -103,11 +166,13 @@ class Results:
     )
     innaprop: str = field(default_factory=lambda: version("innaprop"))
     """The version of this project."""
+    suite: str = __version__
+    """The version of the suite."""
 
     @property
     def versions(self) -> dict[str, str]:
         """Return the versions of everything that took part."""
-        every = {"innaprop": self.innaprop}
+        every = {"innaprop-conformance": self.suite, "innaprop": self.innaprop}
         for subject in self.backends:
             every |= subject.versions
         return every
@@ -160,7 +225,7 @@ def read_results(path: Path) -> Results:
             for t in document["training"]
         ],
         reference=None if reference is None else _training(reference),
-        **{key: document[key] for key in ("families", "seed", "made", "machine", "innaprop")},
+        **{key: document[key] for key in _PLAIN},
     )
 
 

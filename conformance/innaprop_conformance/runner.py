@@ -3,29 +3,20 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, TaskID
 
 from innaprop_conformance.backends import Backend
 from innaprop_conformance.cases import Case
 from innaprop_conformance.cases.dtypes import STORAGE
 from innaprop_conformance.judge import judge
-from innaprop_conformance.processes import Worker
+from innaprop_conformance.processes import Message, Worker
 from innaprop_conformance.results import Conformance, Learning
 from innaprop_conformance.training.task import Task, Training
 from innaprop_conformance.truth import Truth
@@ -35,6 +26,10 @@ Backends = Mapping[str, type[Backend]]
 Cases = Mapping[str, Case]
 Truths = Mapping[tuple[str, str], Truth]
 Result = TypeVar("Result")
+
+TIMEOUT = 600.0
+"""Seconds that a backend may take for one case, its first one with all that it imports, or
+for one step of the training."""
 
 
 def find_truths(
@@ -66,6 +61,7 @@ def run_cases(
     truths: Truths,
     progress: Progress,
     processes: int | None = None,
+    timeout: float = TIMEOUT,
 ) -> list[Conformance]:
     """Let every backend that can run here follow every case that it can, and judge it.
 
@@ -75,38 +71,22 @@ def run_cases(
         truths: What ``find_truths`` has found.
         progress: Where bars are shown.
         processes: Backends at a time. Default None, as many as there are cores.
+        timeout: Seconds for a case after which a backend is ended. Default ``TIMEOUT``.
     """
 
     def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> list[Conformance]:
         document = [case.to_json() for case in cases.values()]
         Path(folder, "cases.json").write_text(json.dumps(document))
-        death, errors = job.run("follow", name, backend, folder)
-        results = []
-        for dtype in backend.dtypes:
-            asked = backend.asked(cases, dtype)
-            verdicts = [
-                judge(
-                    case.name,
-                    dtype,
-                    np.load(file),
-                    truths[_truth_of(backend, case)],
-                    _reason(file.with_suffix(".reason")),
-                )
-                for case in asked.values()
-                if (file := Path(folder, f"{dtype},{case.name}.npy")).exists()
-            ]
-            failure = death or _summary([text for where, text in errors if where == dtype])
-            if dtype not in STORAGE:
-                failure = f"dtypes must be of {', '.join(STORAGE)}, got {dtype!r}"
-            if not failure and len(verdicts) < len(asked):
-                failure = f"{len(asked) - len(verdicts)} cases are without verdict"
-            missing = backend.not_applicable(cases, dtype)
-            results.append(Conformance(name, dtype, len(asked), verdicts, failure, missing))
-        return results
+        followed = _Followed()
+        death = job.run("follow", name, backend, folder, followed.hear)
+        return [
+            _judged(name, backend, cases, dtype, truths, folder, followed, death)
+            for dtype in backend.dtypes
+        ]
 
     def failed(name: str, backend: type[Backend], reason: str) -> list[Conformance]:
         return [
-            Conformance(name, dtype, len(backend.asked(cases, dtype)), failure=reason)
+            Conformance(name, dtype, list(backend.asked(cases, dtype)), failure=reason)
             for dtype in backend.dtypes
         ]
 
@@ -120,11 +100,53 @@ def run_cases(
 
     # Those with most to do first, or one process would be waited for.
     ordered = {name: backends[name] for name in sorted(backends, key=updates, reverse=True)}
-    results = _each(ordered, total, one, failed, progress, processes)
+    results = _each(ordered, total, one, failed, progress, processes, timeout)
     order = list(backends)
     return sorted(
         (conformance for result in results for conformance in result),
         key=lambda conformance: order.index(conformance.backend),
+    )
+
+
+def _judged(
+    name: str,
+    backend: type[Backend],
+    cases: Cases,
+    dtype: str,
+    truths: Truths,
+    folder: Path,
+    followed: "_Followed",
+    death: str | None,
+) -> Conformance:
+    """Judge what a worker has left in a folder, of one dtype."""
+    asked = backend.asked(cases, dtype)
+    errors = {case: text for (of, case), text in followed.errors.items() if of == dtype}
+    verdicts = []
+    for case in asked.values():
+        file = folder / f"{dtype},{case.name}.npy"
+        if not file.exists():
+            continue
+        try:
+            truth, reason = truths[_truth_of(backend, case)], _reason(file.with_suffix(".reason"))
+            verdicts.append(judge(case.name, dtype, np.load(file), truth, reason))
+        except Exception as error:
+            errors[case.name] = f"{type(error).__name__}: {error}"
+    lacking = len(asked) - len(verdicts) - len(errors)
+    failure = f"{lacking} cases are without verdict" if lacking else None
+    # A process that dies after its last case is that dtype's failure.
+    if death and (lacking or dtype == followed.dtype):
+        failure = f"{followed.where}{death}"
+    if dtype not in STORAGE:
+        failure = f"dtypes must be of {', '.join(STORAGE)}, got {dtype!r}"
+    return Conformance(
+        name,
+        dtype,
+        asked=list(asked),
+        verdicts=verdicts,
+        errors=errors,
+        failure=failure,
+        not_applicable=backend.not_applicable(cases, dtype),
+        seconds={case: s for (of, case), s in followed.seconds.items() if of == dtype},
     )
 
 
@@ -138,12 +160,15 @@ def _reason(file: Path) -> str | None:
 
 
 def run_training(
-    backends: Backends, progress: Progress, processes: int | None = None
+    backends: Backends,
+    progress: Progress,
+    processes: int | None = None,
+    timeout: float = TIMEOUT,
 ) -> list[Learning]:
     """Let every backend train the task, of those that can, as ``run_cases`` does."""
 
     def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> Learning:
-        death, errors = job.run("train", name, backend, folder)
+        death = job.run("train", name, backend, folder, lambda answer: None)
         trainings = {
             optimizer: Training(**json.loads(file.read_text()))
             for optimizer in backend.optimizers
@@ -154,28 +179,45 @@ def run_training(
                 raise ValueError(
                     f"{optimizer} must have {Task().steps} losses, got {len(training.losses)}"
                 )
-        return Learning(name, trainings, death or _summary([text for _, text in errors]))
+        return Learning(name, trainings, death)
 
     def failed(name: str, backend: type[Backend], reason: str) -> Learning:
         return Learning(name, failure=reason)
 
     trainable = {name: b for name, b in backends.items() if b.optimizers}
-    return _each(
-        trainable, lambda b: Task().steps * len(b.optimizers), one, failed, progress, processes
-    )
+
+    def total(backend: type[Backend]) -> int:
+        return Task().steps * len(backend.optimizers)
+
+    return _each(trainable, total, one, failed, progress, processes, timeout)
 
 
-@contextmanager
-def progress_bars(console: Console) -> Iterator[Progress]:
-    """Show a bar per piece of work while it is being done."""
-    with Progress(
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
-        yield progress
+@dataclass
+class _Followed:
+    """What a worker has told of the cases, by dtype and name."""
+
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+    errors: dict[tuple[str, str], str] = field(default_factory=dict)
+    now: tuple[str, str] | None = None
+    """What it is following."""
+    dtype: str | None = None
+    """Of the last case that it began."""
+
+    def hear(self, answer: Message) -> None:
+        """Take an answer in."""
+        if "case" in answer:
+            self.dtype = answer["dtype"]
+            self.now = answer["dtype"], answer["case"]
+        elif "seconds" in answer and self.now:
+            self.seconds[self.now] = answer["seconds"]
+            if answer["error"]:
+                self.errors[self.now] = answer["error"]
+            self.now = None
+
+    @property
+    def where(self) -> str:
+        """What it was following when it ended, to stand before the reason."""
+        return f"{self.now[1]} in {self.now[0]}: " if self.now else ""
 
 
 @dataclass
@@ -184,27 +226,32 @@ class _Job:
 
     progress: Progress
     bar: TaskID
+    timeout: float
     worker: Worker | None = None
 
     def run(
-        self, what: str, name: str, backend: type[Backend], folder: Path
-    ) -> tuple[str | None, list[tuple[str | None, str]]]:
-        """Run a worker to its end.
-
-        Returns why it died, or None; and the errors it told, each with its dtype.
-        """
+        self,
+        what: str,
+        name: str,
+        backend: type[Backend],
+        folder: Path,
+        hear: Callable[[Message], None],
+    ) -> str | None:
+        """Run a worker to its end, let each answer be heard, and return why it died, or None."""
         self.progress.start_task(self.bar)
-        errors: list[tuple[str | None, str]] = []
-        arguments = (what, name, str(folder))
         with Worker(
-            "innaprop_conformance.worker", *arguments, environment=backend.environment
+            "innaprop_conformance.worker",
+            what,
+            name,
+            str(folder),
+            environment=backend.environment,
+            timeout=self.timeout,
         ) as self.worker:
             for answer in self.worker.answers():
-                if "error" in answer:
-                    errors.append((answer.get("dtype"), answer["error"]))
-                else:
+                hear(answer)
+                if "done" in answer:
                     self.progress.update(self.bar, completed=answer["done"])
-            return self.worker.death(), errors
+            return self.worker.death()
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -219,6 +266,7 @@ def _each(
     failed: Callable[[str, type[Backend], str], Result],
     progress: Progress,
     processes: int | None,
+    timeout: float,
 ) -> list[Result]:
     """Do a job for every backend that can run here, some at a time."""
 
@@ -234,7 +282,7 @@ def _each(
 
     installed = {name: backend for name, backend in backends.items() if not backend.missing()}
     jobs = {
-        name: _Job(progress, progress.add_task(name, total=total(backend), start=False))
+        name: _Job(progress, progress.add_task(name, total=total(backend), start=False), timeout)
         for name, backend in installed.items()
     }
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
@@ -246,9 +294,3 @@ def _each(
             for job in jobs.values():
                 job.end()
             raise
-
-
-def _summary(errors: list[str]) -> str | None:
-    if len(errors) < 2:
-        return errors[0] if errors else None
-    return f"{errors[0]} (and {len(errors) - 1} more)"

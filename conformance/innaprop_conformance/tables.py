@@ -1,11 +1,12 @@
 """The tables that people read: once on a terminal, once in the report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from innaprop_conformance.results import Results, Subject
+from innaprop_conformance.results import Conformance, Outcome, Results, Subject, complaint
 from innaprop_conformance.training.task import Training
 
 LOSS_DISAGREEMENT_ALLOWED = 1e-4
@@ -16,8 +17,9 @@ ACCURACY_DISAGREEMENT_ALLOWED = 0.01
 
 CONFORMANCE_COLUMNS = ("backend", "dtype", "cases", "ulp", "relative", "floors", "allowed")
 CONFORMANCE_LEGEND = (
-    "Largest error over all cases and updates: of a parameter in units in the last place; of all "
-    "relative to the distance moved; in rounding floors; as a share of what is allowed."
+    "Cases passed; largest error over all cases and updates: of a parameter in units in the last "
+    "place; of all relative to the distance moved; in rounding floors; as a share of what is "
+    "allowed."
 )
 MATRIX_LEGEND = (
     "Largest share of the allowed error that was used, over all cases of a family and all dtypes; "
@@ -32,12 +34,15 @@ TRAINING_LEGEND = (
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its cells, whether it is good, and why it is not."""
+    """A row of a table: its cells, whether it is good, and what there is to say of it."""
 
     cells: tuple[str, ...]
     good: bool | None
     """None for a backend that cannot run here."""
-    reason: str = ""
+    remarks: tuple[str, ...] = ()
+    """Why it is not good, and what failed as expected."""
+    is_expected: bool = False
+    """Whether it is good only since what failed was expected to."""
 
     @property
     def backend(self) -> str:
@@ -47,6 +52,8 @@ class Row:
     @property
     def mark(self) -> str:
         """The verdict in a word."""
+        if self.is_expected:
+            return "as expected"
         return {True: "agrees", False: "fails", None: "–"}[self.good]
 
 
@@ -58,24 +65,18 @@ def conformance_rows(results: Results) -> list[Row]:
         if not result.asked and not result.failure:
             continue  # The matrix says why.
         cells = (result.backend, result.dtype, *["–"] * (len(CONFORMANCE_COLUMNS) - 2))
-        reason = result.failure
         if verdicts:
-            worst = max(verdicts, key=lambda v: v.corridor)
             cells = (
                 result.backend,
                 result.dtype,
-                f"{sum(v.passed for v in verdicts)}/{result.asked}",
+                f"{sum(v.passed for v in verdicts)}/{len(result.asked)}",
                 f"{max(v.ulps for v in verdicts):.3g}",
                 f"{max(v.relative for v in verdicts):.1e}",
                 f"{max(v.floors for v in verdicts):.2g}",
-                f"{worst.corridor:.1g}",
+                f"{max(v.corridor for v in verdicts):.1g}",
             )
-            if not worst.passed and not reason:
-                reason = (
-                    f"{worst.case} left its corridor at update {worst.left_at}; element "
-                    f"{worst.worst_element} was worst, at update {worst.worst_update}"
-                )
-        rows.append(Row(cells, result.passed, reason or ""))
+        is_expected = result.passed and Outcome.XFAILED in result.outcomes.values()
+        rows.append(Row(cells, result.passed, tuple(_remarks(result)), is_expected))
     return _in_order(results, rows)
 
 
@@ -86,6 +87,8 @@ class Cell:
     text: str
     good: bool | None
     """None where the family is not applicable, or the backend cannot run here."""
+    is_expected: bool = False
+    """Whether it is good only since what failed was expected to."""
 
 
 def matrix(results: Results) -> dict[str, list[Cell]]:
@@ -95,9 +98,12 @@ def matrix(results: Results) -> dict[str, list[Cell]]:
     for subject in results.backends:
         of_backend = [c for c in results.conformance if c.backend == subject.name]
         shares: dict[str, list[float]] = {}
+        outcomes: dict[str, set[Outcome]] = {}
         for result in of_backend:
             for verdict in result.verdicts:
                 shares.setdefault(family_of[verdict.case], []).append(verdict.corridor)
+            for case, outcome in result.outcomes.items():
+                outcomes.setdefault(family_of[case], set()).add(outcome)
         asked = {
             family
             for result in of_backend
@@ -106,7 +112,8 @@ def matrix(results: Results) -> dict[str, list[Cell]]:
         }
         ran = not subject.missing
         cells[subject.name] = [
-            _cell(shares.get(family, []), family in asked and ran) for family in results.families
+            _cell(shares.get(family, []), outcomes.get(family, set()), family in asked and ran)
+            for family in results.families
         ]
     return cells
 
@@ -123,11 +130,44 @@ def not_applicable(results: Results) -> list[str]:
     return [f"{family} ({reason}): {', '.join(of)}" for (family, reason), of in backends.items()]
 
 
-def _cell(shares: Sequence[float], is_asked: bool) -> Cell:
-    if not shares:
-        return Cell("fails", False) if is_asked else Cell("n/a", None)
-    worst = max(shares)
-    return Cell(f"{worst:.2g}", worst <= 1)
+def _cell(shares: Sequence[float], outcomes: set[Outcome], is_asked: bool) -> Cell:
+    is_expected = Outcome.XFAILED in outcomes and outcomes.isdisjoint(
+        {Outcome.FAILED, Outcome.ERROR}
+    )
+    if not shares and not is_asked:
+        return Cell("n/a", None)
+    worst = max(shares, default=math.inf)
+    good = is_expected or worst <= 1
+    return Cell(f"{worst:.2g}" if shares else "fails", good, is_expected)
+
+
+def _remarks(result: Conformance) -> list[str]:
+    """Return a line on each way in which cases did not pass, with an example."""
+    by: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+    for case, outcome in result.outcomes.items():
+        by[outcome].append(case)
+    remarks = []
+    bad = [v for v in result.verdicts if v.case in by[Outcome.FAILED]]
+    if bad:
+        remarks.append(complaint(max(bad, key=lambda v: v.corridor)) + _and_more(bad))
+    own = [case for case in by[Outcome.ERROR] if case in result.errors]
+    if own:
+        remarks.append(f"{own[0]} in {result.dtype}: {result.errors[own[0]]}{_and_more(own)}")
+    if result.failure:
+        remarks.append(result.failure)
+    if cases := by[Outcome.XPASSED]:
+        remarks.append(f"passed, and expected to fail, in {result.dtype}: {' '.join(cases)}")
+    reasons: dict[str, int] = {}
+    for case in by[Outcome.XFAILED]:
+        reasons[result.expected[case]] = reasons.get(result.expected[case], 0) + 1
+    return remarks + [
+        f"{number} failed as expected in {result.dtype}: {reason}"
+        for reason, number in reasons.items()
+    ]
+
+
+def _and_more(cases: Sequence[object]) -> str:
+    return f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
 
 
 def training_rows(results: Results) -> list[Row]:
@@ -150,7 +190,7 @@ def training_rows(results: Results) -> list[Row]:
                 reason = reason or f"the accuracy should be {truth.accuracy:.1%}"
         cells = (result.backend, *_loss_and_accuracy(ours), apart, *_loss_and_accuracy(adamw))
         good = ours is not None and reason is None
-        rows.append(Row(cells, good, reason or ""))
+        rows.append(Row(cells, good, (reason,) if reason else ()))
     return _in_order(results, rows)
 
 
@@ -159,10 +199,25 @@ def loss_difference(training: Training, truth: Training) -> float:
     return float(np.max(np.abs(np.subtract(training.losses, truth.losses))))
 
 
-def all_good(rows: Sequence[Row]) -> bool:
-    """Return whether something ran, and all that ran is good."""
-    ran = [row for row in rows if row.good is not None]
-    return bool(ran) and all(row.good for row in ran)
+def conclusion(results: Results, require: bool = False) -> tuple[bool, str]:
+    """Return whether something ran and all that ran is good, and that in a sentence.
+
+    Args:
+        results: What a run has found.
+        require: Whether a backend that cannot run here is a failure. Default False.
+    """
+    rows = [*conformance_rows(results), *training_rows(results)]
+    absent = {row.backend for row in rows if row.good is None}
+    ran = {row.backend for row in rows if row.good is not None}
+    failed = {row.backend for row in rows if row.good is False}
+    expected = {row.backend for row in rows if row.is_expected} - failed
+    agree = len(ran - failed - expected)
+    parts = [f"{agree} of {len(ran)} backends agree with the ground truth"]
+    if not ran:
+        parts = ["nothing ran" if absent else "nothing ran: there is no case to follow"]
+    parts += [f"{len(expected)} fail{'s' * (len(expected) == 1)} as expected"] if expected else []
+    parts += [f"{len(absent)} cannot run here"] if absent else []
+    return bool(ran) and not failed and not (require and absent), "; ".join(parts)
 
 
 def _loss_and_accuracy(training: Training | None) -> tuple[str, str]:
@@ -176,7 +231,7 @@ def _absent(backends: Sequence[Subject], columns: Sequence[str]) -> list[Row]:
         Row(
             (subject.name, *["–"] * (len(columns) - 1)),
             None,
-            f"cannot run here: needs {', '.join(subject.missing)}",
+            (f"cannot run here: needs {', '.join(subject.missing)}",),
         )
         for subject in backends
         if subject.missing

@@ -1,11 +1,12 @@
 """The process of one backend: ``python -m innaprop_conformance.worker JOB BACKEND FOLDER``.
 
-Results are files in FOLDER. Its answers: ``{"done": n}`` after every piece of work, ``{"error":
-text, "dtype": name}`` for a case that failed.
+Results are files in FOLDER. Its answers: ``{"case": name, "dtype": name}`` before every case,
+``{"seconds": s, "error": text or null}`` after it, and ``{"done": n}`` after every piece of work.
 """
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,6 +33,8 @@ def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
     done = 0
     for dtype in backend.dtypes:
         for case in backend.asked(cases, dtype).values():
+            say({"case": case.name, "dtype": dtype})
+            begun, failure = time.perf_counter(), None
             try:
                 theta, reason = followed(backend, case, dtype)
                 if reason:
@@ -39,8 +42,8 @@ def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
                 np.save(folder / f"{dtype},{case.name}.npy", theta)
             except Exception as error:
                 traceback.print_exc()
-                text = f"{case.name} in {dtype}: {type(error).__name__}: {error}"
-                say({"error": text, "dtype": dtype})
+                failure = f"{type(error).__name__}: {error}"
+            say({"seconds": round(time.perf_counter() - begun, 3), "error": failure})
             done += 1
             say({"done": done})
 

@@ -39,14 +39,13 @@ static void read_file(const char *path) {
     char *all = malloc(size);
     if (fread(all, 1, size, file) != size) exit(1);
     fclose(file);
-    header = malloc(length + 1);
+    header = calloc(1, length + 1);
     memcpy(header, all, length);
-    header[length] = 0;
     data = all + length;
 }
 
 /* One update of the elements of one parameter, in momentum coordinates. */
-static void step(real *theta, real *m, real *v, const float *g, int64_t n, int64_t k,
+static void step(real *theta, real *m, real *v, const real *g, int64_t n, int64_t k,
                  const double *hyperparameters) {
     double gamma = hyperparameters[0], alpha = hyperparameters[1], beta = hyperparameters[2];
     double sigma = hyperparameters[3], lambda = hyperparameters[5], viscous = 1 - alpha * beta;
@@ -55,7 +54,7 @@ static void step(real *theta, real *m, real *v, const float *g, int64_t n, int64
     real correction = sigma > 0 ? -expm1(k * log(sigma)) : 1, eps = hyperparameters[4];
     real averaging = 1 - sigma, memory = sigma, rate = gamma;
     for (int64_t i = 0; i < n; i++) {
-        real square = (real)g[i] * (real)g[i];
+        real square = g[i] * g[i];
         v[i] = averaging <= memory ? v[i] + averaging * (square - v[i])
                                    : square + memory * (v[i] - square);
         real u = g[i] / ((real)sqrt(v[i] / correction) + eps);
@@ -69,30 +68,32 @@ int main(int count, char **arguments) {
     int64_t bytes;
     if (count != 3) return fprintf(stderr, "usage: innaprop INPUTS OUTPUT\n"), 2;
     read_file(arguments[1]);
-    int64_t *judged = tensor("judged", &bytes), number = bytes / 8;
     int64_t *sizes = tensor("sizes", &bytes), parameters = bytes / 8;
     int64_t *k = tensor("k", &bytes), steps = parameters ? bytes / 8 / parameters : 0;
     double *hyperparameters = tensor("hyperparameters", &bytes);
-    float *g = tensor("gradients", &bytes);
     double *start = tensor("start", &bytes);
     int64_t n = bytes / 8;
-    real *theta = malloc(n * sizeof(real)), *m = calloc(n, sizeof(real)), *v = calloc(n, sizeof(real));
+    void *gradients = tensor("gradients", &bytes);
+    int is_wide = bytes == 8 * steps * n; /* F64, else F32 */
+    real *theta = calloc(4 * n, sizeof(real)), *m = theta + n, *v = m + n, *g = v + n;
     for (int64_t i = 0; i < n; i++) theta[i] = start[i];
 
     char json[200];
     uint64_t length = snprintf(json, sizeof json,
         "{\"theta\":{\"dtype\":\"F%d\",\"shape\":[%" PRId64 ",%" PRId64 "],\"data_offsets\":[0,%" PRId64 "]}}",
-        (int)sizeof(real) * 8, steps, number, steps * number * (int64_t)sizeof(real));
+        (int)sizeof(real) * 8, steps, n, steps * n * (int64_t)sizeof(real));
     FILE *file = fopen(arguments[2], "wb");
     if (!file) return perror(arguments[2]), 1;
     fwrite(&length, 8, 1, file);
     fwrite(json, 1, length, file);
-    for (int64_t j = 0; j < steps; j++, g += n) {
+    for (int64_t j = 0; j < steps; j++) {
+        for (int64_t i = j * n; i < (j + 1) * n; i++)
+            g[i - j * n] = is_wide ? ((double *)gradients)[i] : ((float *)gradients)[i];
         for (int64_t p = 0, at = 0; p < parameters; at += sizes[p++])
             if (k[j * parameters + p] > 0) /* else it has no gradient now, and stays */
                 step(theta + at, m + at, v + at, g + at, sizes[p], k[j * parameters + p],
                      hyperparameters + 7 * (j * parameters + p));
-        for (int64_t i = 0; i < number; i++) fwrite(theta + judged[i], sizeof(real), 1, file);
+        fwrite(theta, sizeof(real), n, file);
     }
     return fclose(file) ? 1 : 0;
 }

@@ -1,18 +1,22 @@
 """Backends from outside, through the entry-point group, each bad in its own way."""
 
+import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 from markupsafe import escape
 
-from innaprop_conformance import results
+from innaprop_conformance import __version__, results
 from innaprop_conformance.cases import FAMILIES
+from innaprop_conformance.runner import TIMEOUT, run_cases
 
 FAMILY = ("--family", "corners", "--family", "schedules", "--family", "groups")
 CONSTANT = len(FAMILIES["corners"])
@@ -20,7 +24,7 @@ CASES = CONSTANT + sum(not case.features for case in FAMILIES["schedules"].value
 """What the backends here are asked for; they cannot do what the others need."""
 
 BACKENDS = '''
-import os, signal
+import os, signal, time
 import numpy as np
 from innaprop_conformance.backends.numpy import NumPyBackend
 
@@ -74,6 +78,12 @@ class ClaimsFloat32(Bad):
         super().begin(case, "float64")
 
 
+class FailsWithDecay(Bad):
+    def follow(self, case, dtype):
+        theta = super().follow(case, dtype)
+        return theta[1:] if case.group.hyperparameters.weight_decay else theta
+
+
 class Dies(Bad):
     def step(self, gradients, gammas):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -106,6 +116,15 @@ class Late(Bad):
         self.before = gammas
 
 
+class Hangs(Bad):
+    def step(self, gradients, gammas):
+        time.sleep(600)
+
+
+class NoBackend:
+    pass
+
+
 class NotANumber(Bad):
     def step(self, gradients, gammas):
         super().step([np.full_like(g, np.nan) for g in gradients], gammas)
@@ -121,12 +140,17 @@ NAMES = [
     "UnknownDtype",
     "ClaimsFloat32",
     "Dies",
+    "Hangs",
+    "FailsWithDecay",
     "DoesNotLoad",
     "Coarse",
     "Late",
     "NotANumber",
     "NotThere",
+    "NoBackend",
 ]
+
+CHOSEN = [name for name in NAMES if name not in ("Hangs", "FailsWithDecay")]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +182,7 @@ def command(environment, *arguments, cwd=None):
 @pytest.fixture(scope="module")
 def done(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    chosen = [part for name in NAMES for part in ("--backend", name)]
+    chosen = [part for name in CHOSEN for part in ("--backend", name)]
     files = ("--output", "report.html", "--json", "results.json", "--junit", "junit.xml")
     return command(environment, "run", *FAMILY, *chosen, *files, cwd=folder), folder
 
@@ -171,7 +195,7 @@ def test_the_exit_code_and_the_last_line(done):
     result, _ = done
     assert result.returncode == 1
     last = result.stdout.splitlines()[-1]
-    assert last == "1 of 13 backends agree with the ground truth; 2 cannot run here"
+    assert last == "1 of 14 backends agree with the ground truth; 2 cannot run here"
 
 
 def test_a_good_one_beside_them_agrees(done):
@@ -203,7 +227,11 @@ def test_one_dtype_of_two_is_not_enough(environment, name):
         ("UnknownDtype", "dtypes must be of float64, float32, bfloat16, float16, got 'float8'"),
         ("ClaimsFloat32", "TypeError: parameters must be float32, got float64"),
         ("NotThere", "some_backends:NotThere cannot be loaded: AttributeError"),
-        ("Dies", f"its process died with signal {int(signal.SIGKILL)}"),
+        (
+            "NoBackend",
+            "some_backends:NoBackend must be a subclass of innaprop_conformance.backends.",
+        ),
+        ("Dies", f" in float32: its process died with signal {int(signal.SIGKILL)}"),
         ("DoesNotLoad", "ModuleNotFoundError: No module named 'no_such_framework'"),
         ("Coarse", "left its corridor at update"),
         ("Late", "left its corridor at update"),
@@ -240,7 +268,7 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
     _, folder = done
     root = ElementTree.parse(folder / "junit.xml").getroot()
     suites = {suite.get("name"): suite for suite in root}
-    assert suites.keys() == set(NAMES)
+    assert suites.keys() == set(CHOSEN)
 
     def count(name, what):
         found = len(suites[name].findall(f"testcase/{what}"))
@@ -251,10 +279,95 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
     assert suites["Good"].get("skipped") == "2"
     assert count("Good", "failure") == count("Good", "error") == 0
     assert int(suites["Absent"].get("skipped")) == 1
-    assert count("Raises", "error") == 1
+    assert count("Raises", "error") == CASES
+    assert count("Dies", "error") == CASES
+    assert count("FailsInFloat64", "error") == CASES
+    assert count("WrongShape", "error") == CASES
+    (error, *_) = suites["Raises"].findall("testcase/error")
+    assert error.get("message").endswith(" in float32: RuntimeError: cannot <step>")
+    properties = {p.get("name"): p.get("value") for p in suites["Good"].iter("property")}
+    assert properties["innaprop-conformance"] == __version__
+    for test in suites["Good"].iter("testcase"):
+        assert test.find("skipped") is not None or float(test.get("time")) > 0
     assert count("Late", "failure") == CASES - CONSTANT
     (failure, *_) = suites["NotANumber"].findall("testcase/failure")
-    assert failure.get("message").startswith("left its corridor at update 1: ")
+    assert " in float32 left its corridor at update 1; " in failure.get("message")
+
+
+def test_one_that_hangs_is_ended_and_takes_no_other_along(environment, tmp_path):
+    chosen = ("--backend", "Good", "--backend", "Hangs", "--family", "precision")
+    done = command(environment, "run", *chosen, "--timeout", "20", "--junit", "j.xml", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = lines(done.stdout, "Hangs:")
+    assert "precision,fast in float32: its process was ended after 20 s without an answer" in line
+    assert done.stdout.splitlines()[-1] == "1 of 2 backends agree with the ground truth"
+    errors = ElementTree.parse(tmp_path / "j.xml").getroot().findall("*/testcase/error")
+    assert len(errors) == len(FAMILIES["precision"])
+
+
+def test_a_case_may_take_ten_minutes_if_nothing_else_is_said(environment):
+    help = command(environment, "run", "--help").stdout
+    assert "[default: 600.0; x>0]" in " ".join(help.split())
+    assert inspect.signature(run_cases).parameters["timeout"].default == TIMEOUT == 600
+
+
+def test_one_bad_case_leaves_the_others_their_verdicts(environment, tmp_path):
+    chosen = ("--backend", "FailsWithDecay", *FAMILY, "--json", "results.json")
+    command(environment, "run", *chosen, cwd=tmp_path)
+    (found,) = results.read_results(tmp_path / "results.json").conformance
+    assert found.failure is None
+    assert 0 < len(found.errors) < len(found.asked)
+    assert found.errors.keys() | {v.case for v in found.verdicts} == set(found.asked)
+    assert all(verdict.passed for verdict in found.verdicts)
+    assert {text.partition(":")[0] for text in found.errors.values()} == {"ValueError"}
+    assert found.seconds.keys() == set(found.asked)
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_by_module_and_class_from_the_working_directory(tmp_path, safe):
+    # The command that is installed does not look for modules there, nor does Python if told so.
+    (tmp_path / "mine.py").write_text(BACKENDS)
+    program = shutil.which("innaprop-conformance", path=str(Path(sys.executable).parent))
+    done = subprocess.run(
+        [program, "run", "--backend", "mine:Good", "--family", "precision"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": safe},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "1 of 1 backends agree with the ground truth"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone:Gone", "gone:Gone cannot be loaded: ModuleNotFoundError"),
+        ("mine:Gone", "mine:Gone cannot be loaded: AttributeError"),
+        ("mine:NoBackend", "mine:NoBackend must be a subclass of innaprop_conformance.backends"),
+    ],
+)
+def test_a_class_that_is_none_is_told_before_the_work(environment, tmp_path, name, message):
+    (tmp_path / "mine.py").write_text(BACKENDS)
+    done = command(environment, "run", "--backend", name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "ground truth" not in done.stdout
+
+
+def test_a_report_goes_where_it_is_told_and_nowhere_else(done, environment, tmp_path):
+    file = str(done[1] / "results.json")
+
+    def written(*arguments):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        command(environment, "report", file, *arguments, cwd=folder)
+        return [path.name for path in folder.iterdir()]
+
+    assert written() == ["report.html"]
+    assert written("--output", "mine.html") == ["mine.html"]
+    assert written("--junit", "mine.xml") == ["mine.xml"]
+    assert sorted(written("--junit", "a.xml", "--output", "b.html")) == ["a.xml", "b.html"]
 
 
 def test_what_is_required_must_not_be_missing(environment):
@@ -270,7 +383,7 @@ def test_what_is_required_must_not_be_missing(environment):
 def test_one_that_is_only_absent_is_no_agreement(environment):
     result = command(environment, "run", "--backend", "Absent")
     assert result.returncode == 1
-    assert result.stdout.splitlines()[-1].startswith("0 of 0 backends agree")
+    assert result.stdout.splitlines()[-1] == "nothing ran; 1 cannot run here"
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(environment):
@@ -304,6 +417,7 @@ def test_only_what_does_not_apply_is_no_agreement(environment):
     result = command(environment, "run", "--backend", "Good", "--family", "groups")
     assert result.returncode == 1
     assert "n/a" in result.stdout
+    assert result.stdout.splitlines()[-1] == "nothing ran: there is no case to follow"
 
 
 def test_another_seed_makes_other_values_and_is_told(environment, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from innaprop_conformance import exchange
+from innaprop_conformance import __version__, exchange, tables
 from innaprop_conformance.cases import CASES
 from innaprop_conformance.cli import main
 from innaprop_conformance.results import read_results
@@ -19,7 +20,10 @@ from innaprop_conformance.truth import find_truth
 
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "innaprop.c"
 NAMES = (
+    "bits,float32,fast",
+    "bits,float64,accurate",
     "corner,no-momentum",
+    "count,65530",
     "gaps,fast",
     "gradients,subnormal",
     "groups,all-settings",
@@ -73,9 +77,10 @@ def verdicts(folder, cases, truths):
 @needs_compiler
 def test_the_example_in_c_agrees(folder, cases, truths):
     for real, dtype in (("float", "float32"), ("double", "float64")):
-        follow_in_c(folder, SOURCE.read_text(), real, cases, dtype)
+        own = {name: case for name, case in cases.items() if dtype in case.dtypes}
+        follow_in_c(folder, SOURCE.read_text(), real, own, dtype)
     found = verdicts(folder, cases, truths)
-    assert len(found) == 2 * len(NAMES)
+    assert len(found) == 2 * len(NAMES) - 2  # Of all bits, each dtype has a case of its own.
     assert [verdict.case for verdict in found if not verdict.passed] == []
 
 
@@ -103,6 +108,11 @@ def test_cases_come_back_as_they_were(folder, cases):
     assert exchange.read_cases(folder) == cases
 
 
+def test_the_version_of_the_suite_is_in_it(folder):
+    assert json.loads((folder / "cases.json").read_text())["suite"] == __version__
+    assert f"suite {__version__}" in (folder / "README.md").read_text()
+
+
 def test_inputs_are_exact(folder, cases):
     case = cases["groups,all-settings"]
     tensors = load_file(folder / case.name / "inputs.safetensors")
@@ -126,7 +136,7 @@ def test_an_export_goes_into_a_new_folder(folder, cases, truths):
 
 
 def _newer(document):
-    document["version"] = 3
+    document["version"] = 4
 
 
 def _without_steps(document):
@@ -140,7 +150,7 @@ def _unknown_schedule(document):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_newer, "cases.json must be of version 2, got version 3"),
+        (_newer, "cases.json must be of version 3, got version 4"),
         (_without_steps, "cases.json is not what export writes: 'steps' is a required property"),
         (_unknown_schedule, "kind must be one of constant, .*, got 'up'"),
     ],
@@ -169,14 +179,29 @@ def _wrong_shape(path):
         (lambda path: path.write_bytes(b"12345678901"), "is not a safetensors file"),
         (lambda path: save_file({"x": np.zeros(2)}, path), "must hold theta alone, got x"),
         (lambda path: save_file({"theta": np.zeros(2, int)}, path), "must be F64, F32 or F16"),
-        (_wrong_shape, r"theta must have shape \(\d+, \d+\)"),
+        (_wrong_shape, r"float64.safetensors of .* must have shape \(\d+, \d+\) .*, got \(3, 2\)"),
     ],
 )
 def test_an_output_that_is_none(folder, cases, truths, write, message):
     case = cases[NAMES[0]]
     write(folder / case.name / "float64.safetensors")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         exchange.check(folder, case, "float64", truths[case.name])
+    assert f"float64.safetensors of {case.name}" in str(error.value)
+
+
+def test_a_bad_file_hides_no_bad_number(folder, cases, truths):
+    first, second, *_ = NAMES
+    _wrong_shape(folder / first / "float64.safetensors")
+    theta = load_file(folder / second / "expected.safetensors")["theta"]
+    theta[-1] = np.nan
+    save_file({"theta": theta}, folder / second / "float64.safetensors")
+    results = exchange.check_all(folder, "mine", cases, truths)
+    ((row,), (good, _)) = tables.conformance_rows(results), tables.conclusion(results)
+    assert not good
+    nan, shape = row.remarks
+    assert f"{second} in float64 left its corridor at update {len(theta)}" in nan
+    assert f"{first} in float64: theta in float64.safetensors of {first} must have shape" in shape
 
 
 def run(*arguments):
@@ -214,3 +239,29 @@ def test_a_folder_with_something_in_it_is_told_before_the_work(folder):
     done = run("export", folder)
     assert done.exit_code == 2
     assert "must be new or empty" in done.output
+
+
+def test_what_repeats_is_written_whole_and_all_of_it_is_judged(tmp_path):
+    case = replace(CASES["large,several"], steps=2)
+    truth = find_truth(case)
+    exchange.export(tmp_path / "export", {case.name: case}, {case.name: truth})
+    place = tmp_path / "export" / case.name
+    theta = load_file(place / "expected.safetensors")["theta"]
+    assert theta.shape == (2, sum(p.size for p in case.parameters()))
+    save_file({"theta": theta}, place / "float64.safetensors")
+    assert exchange.check(tmp_path / "export", case, "float64", truth).passed
+    for element in (0, 99_999, theta.shape[1] - 1):
+        wrong = theta.copy()
+        wrong[1, element] *= 1 + 1e-12
+        save_file({"theta": wrong}, place / "float64.safetensors")
+        assert not exchange.check(tmp_path / "export", case, "float64", truth).passed
+
+
+def test_what_is_no_list_of_numbers_is_not_exported(tmp_path):
+    exported = exchange.exportable(CASES)
+    families = {case.family for case in exported.values()}
+    assert not families & {"events", "ways", "mixed dtypes"}
+    assert {"large parameters", "counts", "all bits", "special values", "repeats"} < families
+    done = run("export", tmp_path / "new", "--family", "ways")
+    assert done.exit_code == 2
+    assert "no case of it is all numbers" in done.output

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from innaprop_conformance.faults.__main__ import BEGIN, END
 from innaprop_conformance.faults.fault import Edit, Fault, read_faults
 from innaprop_conformance.faults.hunt import Hunter
 from innaprop_conformance.faults.seeding import changed, seeded
+from innaprop_conformance.pages import marks
 
 FOLDER = Path(__file__).with_name("faults")
 FAULTS = read_faults([FOLDER])
@@ -55,7 +55,8 @@ def test_every_fault_fits_its_source(one):
 
 
 def test_the_page_shows_every_fault():
-    made = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    begin, end = marks("faults")
+    made = PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
     table, _ = made.strip().split("\n\n")  # The other one counts healthy runs.
     shown = [tuple(line.strip("| ").split(" | ")[:2]) for line in table.splitlines()]
     assert shown[2:] == [(f.name, name) for f in FAULTS for name in f.backends]

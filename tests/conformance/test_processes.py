@@ -17,6 +17,10 @@ match sys.argv[1]:
     case "die":
         say({"done": 1})
         sys.exit("no more")
+    case "slow":
+        for done in range(12):
+            time.sleep(0.5)
+            say({"done": done})
     case "hang":
         time.sleep(60)
 """
@@ -48,7 +52,13 @@ def test_its_last_words_are_told(worker):
 def test_one_that_hangs_is_ended(worker):
     with worker("hang", timeout=1) as one:
         assert list(one.answers()) == []
-        assert one.death().startswith("its process died with being too late (1 s)")
+        assert one.death().startswith("its process was ended after 1 s without an answer")
+
+
+def test_one_that_answers_now_and_then_may_take_longer(worker):
+    with worker("slow", timeout=5) as one:
+        assert len(list(one.answers())) == 12
+        assert one.death() is None
 
 
 def test_one_that_is_left_is_ended(worker):

@@ -41,14 +41,19 @@ RESULTS = Results(
         Conformance(
             "one",
             "float32",
-            2,
+            ["a case", "another"],
             [VERDICT],
+            {"another": "ValueError: no"},
             "a case is without verdict",
             {"groups": "without groups"},
+            {"a case": 1.5},
+            {"another": "it never could"},
+            strict=False,
         )
     ],
     families={"presets": ["a case", "another"], "groups": ["a third"]},
     seed=7,
+    unmatched=["file:1: one float32 gone"],
     training=[Learning("one", {"INNAprop": Training([2.0, math.inf], 0.5)}, None)],
     reference=Training([2.0, 1.0], 0.75),
 )
@@ -65,9 +70,10 @@ def test_it_comes_back_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=1), "2 was expected, $.version"),
+        (lambda d: d.update(version=2), "3 was expected, $.version"),
         (lambda d: d.update(format="else"), "'innaprop-conformance-results' was expected"),
         (lambda d: d.pop("seed"), "'seed' is a required property"),
+        (lambda d: d.pop("suite"), "'suite' is a required property"),
         (lambda d: d.pop("machine"), "'machine' is a required property"),
         (lambda d: d["conformance"][0].pop("asked"), "'asked' is a required property"),
         (lambda d: d["conformance"][0]["verdicts"][0].update(left_at=0), "less than the minimum"),
@@ -106,7 +112,10 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path, monkey
 def test_a_family_without_any_verdict_is_told_as_a_failure():
     results = Results(
         [Subject("dies", {}, [], trains=False), Subject("absent", {}, ["it"], trains=False)],
-        [Conformance("dies", "float32", 1, failure="died"), Conformance("absent", "float32", 1)],
+        [
+            Conformance("dies", "float32", ["a"], failure="died"),
+            Conformance("absent", "float32", ["a"]),
+        ],
         families={"presets": ["a"]},
     )
     cells = tables.matrix(results)
@@ -128,7 +137,7 @@ def test_the_worst_dtype_of_a_family_counts():
     worse = replace(good, corridor=0.5, dtype="float64")
     results = Results(
         [Subject("one", {}, [], False)],
-        [Conformance("one", v.dtype, 1, [v]) for v in (good, worse)],
+        [Conformance("one", v.dtype, ["a case"], [v]) for v in (good, worse)],
         families={"presets": ["a case"]},
     )
     assert tables.matrix(results) == {"one": [tables.Cell("0.5", True)]}

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from innaprop_conformance import truths
 from innaprop_conformance.cases import CASES
-from innaprop_conformance.runner import progress_bars
+from innaprop_conformance.progress import progress_bars
 from innaprop_conformance.truth import find_truth
 
 CASE = replace(CASES["gaps,fast"], steps=5)

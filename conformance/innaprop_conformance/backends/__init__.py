@@ -1,11 +1,14 @@
 """Backends: one implementation of INNAprop each, behind one protocol.
 
 A backend is a class, found through the entry-point group ``innaprop.backends`` under its
-name. Importing its module must not import its framework: the suite lists backends that are
-not installed, and gives each that is a process of its own.
+name, or as ``MODULE:CLASS``. Importing its module must not import its framework: the suite lists
+backends that are not installed, and gives each that is a process of its own.
 """
 
-from importlib.metadata import entry_points
+import os
+import sys
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
 
 from innaprop_conformance.backends.protocol import PLAIN, Backend, BrokenPromiseError, WithCompiler
 from innaprop_conformance.backends.stepping import SteppingBackend
@@ -24,15 +27,20 @@ __all__ = [
 GROUP = "innaprop.backends"
 
 
-def load_backends() -> dict[str, type[Backend]]:
-    """Return every registered backend by name, in alphabetical order.
+def load_backends(more: Iterable[str] = ()) -> dict[str, type[Backend]]:
+    """Return every registered backend by name, in alphabetical order, and some others.
 
     One whose class cannot be loaded is there too, and says why in ``load_error``.
+
+    Args:
+        more: Names; of those that are "MODULE:CLASS" the class is loaded, others are passed over.
     """
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    points += [EntryPoint(name, name, GROUP) for name in more if ":" in name]
     backends = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in points:
         try:
-            backends[point.name] = point.load()
+            backends[point.name] = _load(point)
         except Exception as error:
             reason = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
             backends[point.name] = type(
@@ -44,7 +52,27 @@ def load_backends() -> dict[str, type[Backend]]:
 
 
 def load_backend(name: str) -> type[Backend]:
-    """Return the backend registered under a name, without loading any other."""
+    """Return one backend, without loading any other.
+
+    Args:
+        name: Under which it is registered, or "MODULE:CLASS"; MODULE may be in the working
+            directory.
+
+    Raises:
+        TypeError: The class is no subclass of ``Backend``.
+        Exception: It cannot be loaded.
+    """
+    if ":" in name:
+        return _load(EntryPoint(name, name, GROUP))
     (point,) = entry_points(group=GROUP, name=name)
-    backend: type[Backend] = point.load()
+    return _load(point)
+
+
+def _load(point: EntryPoint) -> type[Backend]:
+    # As `python -m` does; the command that is installed does not.
+    if point.name == point.value and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    backend = point.load()
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise TypeError(f"{point.value} must be a subclass of {Backend.__module__}.Backend")
     return backend

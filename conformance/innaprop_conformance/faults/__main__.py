@@ -13,9 +13,8 @@ from innaprop_conformance.backends import load_backends
 from innaprop_conformance.faults import tables
 from innaprop_conformance.faults.fault import read_faults
 from innaprop_conformance.faults.run import SEEDS, UPDATES, hunt_all
-from innaprop_conformance.runner import progress_bars
-
-BEGIN, END = "<!-- begin: faults -->\n", "<!-- end: faults -->\n"
+from innaprop_conformance.pages import markdown, write_part
+from innaprop_conformance.progress import progress_bars
 
 
 @click.command()
@@ -97,10 +96,7 @@ def main(
     for line in lines:
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if page:
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        made = "\n".join(tables.markdown(*part) for part in parts)
-        after = rest.partition(END)[2]
-        page.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+        write_part(page, "faults", "\n".join(markdown(*part) for part in parts))
     sys.exit(0 if hunts and not lines else 1)
 
 

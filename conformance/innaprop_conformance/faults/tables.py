@@ -55,12 +55,6 @@ def complaints(hunts: Sequence[Hunt]) -> list[str]:
     return lines
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def _how(name: str, hunt: Hunt) -> tuple[str, str, str]:
     catch = hunt.catches.get(name)
     if catch is None:

@@ -1,0 +1,94 @@
+"""What a terminal shows of results."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from innaprop_conformance import tables
+from innaprop_conformance.junit import write_junit
+from innaprop_conformance.report import write_report
+from innaprop_conformance.results import Results, write_results
+
+
+def show_conformance(console: Console, results: Results) -> None:
+    """Show a row per backend, then one per backend and dtype."""
+    _show_matrix(console, results)
+    rows = tables.conformance_rows(results)
+    _show(console, tables.CONFORMANCE_COLUMNS, rows, tables.CONFORMANCE_LEGEND)
+    for line in results.unmatched:
+        _line(console, f"expected to fail, and no case: {line}", style="yellow")
+
+
+def show_training(console: Console, results: Results) -> None:
+    """Show a row per backend that was to train, if any was."""
+    if rows := tables.training_rows(results):
+        _show(console, tables.TRAINING_COLUMNS, rows, tables.TRAINING_LEGEND)
+
+
+def finish(
+    console: Console,
+    results: Results,
+    output: Path | None,
+    *,
+    json: Path | None = None,
+    junit: Path | None = None,
+    require: bool = False,
+) -> None:
+    """Write what was asked for, say the verdict, and exit with it."""
+    if json:
+        write_results(json, results)
+    if junit:
+        write_junit(junit, results)
+    if output:
+        write_report(output, results)
+        _line(console, f"report: {output}")
+    good, text = tables.conclusion(results, require)
+    _line(console, text, style="bold green" if good else "bold red")
+    sys.exit(0 if good else 1)
+
+
+def _show_matrix(console: Console, results: Results) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("backend", no_wrap=True)
+    for family in results.families:
+        table.add_column(family, justify="right")
+    for backend, cells in tables.matrix(results).items():
+        table.add_row(backend, *[Text(cell.text, style=_style(cell, "bold red")) for cell in cells])
+    console.print(table)
+    console.print(tables.MATRIX_LEGEND, style="dim", highlight=False)
+    for line in tables.not_applicable(results):
+        _line(console, f"n/a: {line}", style="dim")
+
+
+def _show(
+    console: Console, columns: Sequence[str], rows: Sequence[tables.Row], legend: str
+) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column(columns[0], no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        mark = Text(row.mark, style=_style(row, "red"))
+        style = "dim" if row.good is None else None
+        table.add_row(row.backend, mark, *row.cells[1:], style=style)
+    console.print(table)
+    console.print(legend, style="dim", highlight=False)
+    for row in rows:
+        for remark in row.remarks:
+            _line(console, f"{row.backend}: {remark}")
+
+
+def _style(shown: tables.Cell | tables.Row, bad: str) -> str:
+    if shown.is_expected:
+        return "yellow"
+    return {True: "green", False: bad, None: "dim"}[shown.good]
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

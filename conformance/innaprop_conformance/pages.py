@@ -1,0 +1,39 @@
+"""Tables in pages of documentation, made by a command."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from innaprop_conformance.files import write_whole
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Return the lines that a part of a page begins and ends with."""
+    return f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->\n"
+
+
+def write_part(page: Path, name: str, text: str) -> None:
+    """Write a part of a page, between its two marks; the page appears whole or not at all.
+
+    Args:
+        page: A file with ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, a line each.
+        name: NAME.
+        text: What is to stand between them.
+
+    Raises:
+        OSError: The page cannot be read or written.
+        ValueError: A mark is not there exactly once, or the end stands before the beginning.
+    """
+    whole = page.read_text(encoding="utf-8")
+    begin, end = marks(name)
+    if [whole.count(begin), whole.count(end)] != [1, 1] or whole.index(begin) > whole.index(end):
+        raise ValueError(
+            f"{page} must have one line {begin.strip()} and, after it, one line {end.strip()}"
+        )
+    before, _, rest = whole.partition(begin)
+    write_whole(page, f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

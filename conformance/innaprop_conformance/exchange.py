@@ -255,7 +255,8 @@ def _repeated(case: Case, judged: NDArray[np.float64]) -> NDArray[np.float64]:
         period = case.period if case.period is not None and repeats else size
         parts.append(judged[:, at : at + period][:, np.arange(size) % max(period, 1)])
         at += 2 * period if repeats else period
-    return np.concatenate(parts, axis=1)
+    # Row by row, which is the order that safetensors writes whatever the array's own is.
+    return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
 def _chunk_of_each_parameter(case: Case) -> list[int]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import innaprop
 from innaprop.tensorflow import INNAprop
 
 STEPS = 200
@@ -126,6 +127,10 @@ def checkpoint(trainer):
     return tf.train.Checkpoint(weights=trainer.weights, optimizer=trainer.optimizer)
 
 
+def named(trainer):
+    return {f"w{i}": weight for i, weight in enumerate(trainer.weights)}
+
+
 def mirrored(folder):
     """Every way of two replicas, in one process."""
     strategy = two_cpus()
@@ -153,6 +158,16 @@ def mirrored(folder):
     save(folder, "restored-on-one", one.weights)
     for ours, theirs in zip(one.optimizer.momentums, restored.optimizer.momentums, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.values[1].numpy())
+    # The same through the file that all frameworks share.
+    innaprop.save_state(folder / "two.safetensors", restored.optimizer, named(restored))
+    for other in (Trainer(), Trainer(strategy)):
+        other.optimizer.alpha = 2.0
+        innaprop.load_state(folder / "two.safetensors", other.optimizer, named(other))
+        assert other.optimizer.alpha.numpy() == 0.5
+        assert other.optimizer.iterations.numpy() == 43
+        for own, loaded in zip(one.optimizer.momentums, other.optimizer.momentums, strict=True):
+            for part in strategy.experimental_local_results(loaded):
+                np.testing.assert_array_equal(part.numpy(), own.numpy())
 
     with strategy.scope():
         w = tf.Variable(tf.ones(2, tf.bfloat16), name="w")

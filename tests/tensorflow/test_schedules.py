@@ -76,13 +76,19 @@ def test_equals_the_core(name, kind, mode, gradients):
     np.testing.assert_allclose(w.numpy(), core(name, gradients), rtol=1e-12)
 
 
-def test_psi_takes_the_current_alpha_and_beta():
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_psi_is_that_of_the_core_where_a_damping_is_a_schedule(name, gradients):
     w = tf.Variable(np.ones(3))
-    optimizer = INNAprop(alpha=lambda k: 1.0 + int(k), beta=0.5)
-    np.testing.assert_array_equal(optimizer.psi(w).numpy(), [0.5] * 3)
-    optimizer.apply([tf.ones(3, tf.float64)], [w])
-    m = optimizer.momentums[0].numpy()
-    np.testing.assert_allclose(optimizer.psi(w).numpy(), 0.5 * m + (1 - 2 * 0.5) * w.numpy())
+    optimizer = INNAprop(**{name: Schedule(name)})
+    first = {"alpha": 0.1, "beta": 0.9} | {name: VALUES[name](0)}
+    np.testing.assert_allclose(optimizer.psi(w).numpy(), 1 - first["alpha"] * first["beta"])
+    other = Core([np.ones(3)], Hyperparameters())
+    for k, g in enumerate(gradients):
+        optimizer.apply([tf.constant(g)], [w])
+        h = {"gamma": 1e-3, "alpha": 0.1, "beta": 0.9} | {PAPER[name]: VALUES[name](k)}
+        other.hyperparameters = Hyperparameters(**h)
+        other.step([g])
+        np.testing.assert_allclose(optimizer.psi(w).numpy(), other.psi[0], rtol=1e-11)
 
 
 def test_a_schedule_of_keras():

@@ -75,6 +75,12 @@ def kept(name: str, value: Any) -> Any:
     )
 
 
+def of_last_update(optimizer: Any, name: str) -> Any:
+    """Return alpha or beta of the update that was made last; before the first, of that one."""
+    value = getattr(optimizer, f"_{name}")
+    return value if tf.is_tensor(value) else value(tf.maximum(optimizer.iterations - 1, 0))
+
+
 def as_float64(value: Any) -> Any:
     """Return a number, or a scalar tensor, as a float64 tensor."""
     # A cast would take a Python number through float32.

@@ -348,7 +348,7 @@ class INNAprop(tf.Module):
         return self.apply_gradients(zip(tape.gradient(loss, var_list), var_list, strict=True))
 
     def psi(self, parameter: Any) -> Any:
-        """Return the paper's psi of a variable.
+        """Return the paper's psi of a variable, with alpha and beta of the last update.
 
         Args:
             parameter: A ``tf.Variable``; one that was not updated yet has its initial psi.
@@ -367,8 +367,10 @@ class INNAprop(tf.Module):
         if parameter in self._index:
             m = tf.convert_to_tensor(self.momentums[self._index[parameter]])
         alpha, beta = (
-            tf.cast(hyperparameters.as_float64(value), theta.dtype)
-            for value in (self.alpha, self.beta)
+            tf.cast(
+                hyperparameters.as_float64(hyperparameters.of_last_update(self, name)), theta.dtype
+            )
+            for name in ("alpha", "beta")
         )
         return momentum.psi_from_momentum(theta, m, alpha=alpha, beta=beta)
 

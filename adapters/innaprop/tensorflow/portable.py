@@ -23,7 +23,12 @@ _IN_VARIABLES = ("gamma", "alpha", "beta")
 
 def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
     """Return what the optimizer has come to, as ``innaprop.save_state`` says."""
-    numbers = {key: as_number(_kept(optimizer, key)) for key in HYPERPARAMETERS}
+    kept = {key: _kept(optimizer, key) for key in HYPERPARAMETERS}
+    # NumPy cannot read a variable with several replicas.
+    numbers = {
+        key: as_number(_array(value) if tf.is_tensor(value) else value)
+        for key, value in kept.items()
+    }
     # The learning rate is that of the next update, also where a schedule gives it.
     numbers["gamma"] = as_number(_array(optimizer.learning_rate))
     states = {}

@@ -1,39 +1,34 @@
-"""``innaprop.tensorflow``: inside ``tf.function``, eager, compiled by XLA, and in bfloat16."""
+"""``innaprop.tensorflow``: inside ``tf.function``, eager, and compiled by XLA."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.backends.stepping import SteppingBackend
-from innaprop_conformance.cases import Array, Case, Group, Schedule, few, some
+from innaprop_conformance.cases import CASES, Array, Case, Event, few, some
+from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE, stored_as
 from innaprop_conformance.training.task import Task, Training
 
-
-def make_optimizer(group: Group, variables: list[Any]) -> Any:
-    """Return an optimizer of a group, built for variables."""
-    import tensorflow as tf
-
-    from innaprop.tensorflow import INNAprop
-
-    def damping(schedule: Schedule | None, value: float) -> Any:
-        # TensorFlow does not multiply the integers that it counts in by floats.
-        return (lambda n: schedule(tf.cast(n, tf.float64))) if schedule else value
-
-    h = group.hyperparameters
-    optimizer = INNAprop(
-        h.gamma,
-        damping(group.alpha, h.alpha),
-        damping(group.beta, h.beta),
-        h.sigma,
-        h.eps,
-        h.weight_decay,
-        decay_momentum=h.decay_momentum,
-    )
-    # A function that is traced cannot make state for a variable that it meets later.
-    optimizer.build(variables)
-    return optimizer
+EVENTS = frozenset(
+    {
+        "reload", "portable reload", "hand over", "copy", "pickle", "add", "replace", "skip",
+        "count", "mixed dtypes", "change alpha", "change beta", "change sigma", "change eps",
+        "change weight_decay",
+    }
+)  # fmt: skip
+"""What can happen to an optimizer in TensorFlow."""
+WAYS = frozenset(
+    {
+        "defaults", "preset", "closure", "loss scaling", "accumulation", "clip by value",
+        "clip by norm", "clip by global norm", "step size schedule", "step size function",
+        "sparse gradients", "psi",
+    }
+)  # fmt: skip
+"""Ways that there are in TensorFlow."""
 
 
 class TensorFlowBackend(SteppingBackend):
@@ -42,38 +37,102 @@ class TensorFlowBackend(SteppingBackend):
     distributions = ("tensorflow",)
     modules = ("tensorflow",)
     mode = "compiled"
-    features = frozenset({"damping schedules", "missing gradients", "long runs"})
+    features = (PLAIN - {"groups", "decay groups"}) | EVENTS | WAYS
+    dtypes: ClassVar[tuple[str, ...]] = STORAGE
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop",)
     jit_compile: ClassVar[bool] = False
     eager: ClassVar[bool] = False
-    stored_as: ClassVar[str | None] = None
-    """Dtype of the variables, where it is not the one that is judged."""
+    """Whether operations run one by one: then state is made when variables are met, and the
+    learning rate is a ``tf.Variable`` of the caller."""
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return some: every case is traced anew."""
-        return some()
+        return some() | {"large,million": CASES["large,million"]}
+
+    @classmethod
+    def lacks(cls, case: Case, dtype: str) -> str:
+        """Return why it does not follow a case in a dtype; 16 bits follow what is about them."""
+        if stored_as(dtype).endswith("16") and not _is_narrow_too(case):
+            return "takes too long"
+        return super().lacks(case, dtype)
 
     def begin(self, case: Case, dtype: str) -> None:
+        from innaprop_conformance.backends import tensorflow_events
+
+        self._case, self._storage = case, case.storage(dtype)
+        self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
+        self._joins = {event.parameter for event in case.events if event.kind == "add"}
+        self._variables: list[Any] = []
+        self.updated = ExitStack()  # Of what is to be done after the next update.
+        for i, (values, of_one) in enumerate(zip(case.parameters(), self._storage, strict=True)):
+            given = tensorflow_events.array_of(values, of_one)
+            self.watch(f"initial parameter {i}", given)
+            self._variables.append(tensorflow_events.variable(given, f"p{i}"))
+        self._optimizer = tensorflow_events.make(self)
+        self.build()
+        if case.counted:
+            tensorflow_events.begin_counted(self)
+        self.trace()
+
+    def build(self) -> None:
+        """Make the state of all variables beforehand, where updates would be too late for it.
+
+        A traced function cannot make it, and saved state is in the order of the variables.
+        """
+        if not self.eager or (self._case.gaps and self._case.events):
+            self._optimizer.build(self.joined())
+
+    def joined(self) -> list[Any]:
+        """Return the variables that have not to join yet."""
+        return [v for i, v in enumerate(self._variables) if i not in self._joins]
+
+    def trace(self) -> None:
+        """Take up the variables and the optimizer that there are now, in a new function."""
         import tensorflow as tf
 
-        self._dtype = self.stored_as or dtype
-        self._variables = [tf.Variable(p, dtype=self._dtype) for p in case.parameters()]
-        optimizer = self._optimizer = make_optimizer(case.group, self._variables)
+        from innaprop_conformance.backends import tensorflow_events
 
-        def apply(gradients: list[Any]) -> None:
-            optimizer.apply(gradients, self._variables)
-
+        apply = tensorflow_events.update(self._case, self._optimizer, self.joined())
         self._apply = apply if self.eager else tf.function(apply, jit_compile=self.jit_compile)
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        import tensorflow as tf
+        from innaprop_conformance.backends import tensorflow_events
 
-        (self._optimizer.learning_rate,) = gammas
-        self._apply([None if g is None else tf.constant(g, dtype=self._dtype) for g in gradients])
+        # Only where they change: what was loaded must not be mended by the caller.
+        if gammas != self._given_gammas and not self._case.way.startswith("step size"):
+            self._given_gammas = gammas
+            self.set_rate(gammas[0])
+        if self.eager:
+            rate = self._optimizer.learning_rate
+            self.watch("the learning rate", rate, tensorflow_events.array)
+        self._apply(tensorflow_events.given(self, gradients))
+        self.updated.close()
 
-    def parameters(self) -> list[NDArray[np.floating]]:
-        return [v.numpy() for v in self._variables]
+    def set_rate(self, gamma: float) -> None:
+        """Set the learning rate: its own variable where it is eager, else the optimizer's."""
+        if self.eager:
+            self._optimizer.learning_rate.assign(gamma)
+        else:
+            self._optimizer.learning_rate = gamma
+
+    def happen(self, event: Event) -> None:
+        from innaprop_conformance.backends import tensorflow_events
+
+        tensorflow_events.HAPPEN[event.kind](self, event)
+
+    def parameters(self) -> Sequence[NDArray[np.floating]]:
+        from innaprop_conformance.backends import tensorflow_events
+
+        return [
+            tensorflow_events.array(self._optimizer.master_weights(v) if _has_residual(d) else v)
+            for v, d in zip(self._variables, self._storage, strict=True)
+        ]
+
+    def observed(self) -> Sequence[NDArray[np.floating]]:
+        if self._case.way != "psi":
+            return self.parameters()
+        return [self._optimizer.psi(v).numpy() for v in self._variables]
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
         from innaprop_conformance.training.tensorflow import train
@@ -81,38 +140,40 @@ class TensorFlowBackend(SteppingBackend):
         return train(task, progress)
 
 
-class _FewCases(TensorFlowBackend):
-    """Another way to run the same code, or one that has to be compiled for every case."""
-
-    features = TensorFlowBackend.features - {"long runs"}
-    optimizers = ()
-
-    @classmethod
-    def cases(cls) -> dict[str, Case]:
-        return few()
-
-
-class TensorFlowEager(_FewCases):
+class TensorFlowEager(TensorFlowBackend):
     """``innaprop.tensorflow.INNAprop``, operation by operation."""
 
     mode = "eager"
     eager = True
+    dtypes = ("float32", "float64", "bfloat16+residual")
+    optimizers = ()
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return a few, and those of events and ways, in which it differs."""
+        return few() | _in_families("events", "ways")
 
 
-class TensorFlowXLA(_FewCases):
+class TensorFlowXLA(TensorFlowBackend):
     """``innaprop.tensorflow.INNAprop`` in a function that XLA compiles."""
 
     jit_compile = True
+    dtypes = ("float32", "float64", "bfloat16+residual")
+    optimizers = ()
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return a few: every case is compiled anew."""
+        return few() | _in_families("events", "ways")
 
 
-class TensorFlowBFloat16(_FewCases):
-    """``innaprop.tensorflow.INNAprop`` with bfloat16 variables and their residuals.
+def _is_narrow_too(case: Case) -> bool:
+    return "float16" in case.dtypes or case.family == "mixed dtypes"
 
-    Both together are to be the float32 trajectory.
-    """
 
-    dtypes = ("float32",)
-    stored_as = "bfloat16"
+def _in_families(*families: str) -> dict[str, Case]:
+    return {name: case for name, case in CASES.items() if case.family in families}
 
-    def parameters(self) -> list[NDArray[np.floating]]:
-        return [self._optimizer.master_weights(v).numpy() for v in self._variables]
+
+def _has_residual(dtype: str) -> bool:
+    return dtype.endswith(RESIDUAL)

@@ -1,22 +1,22 @@
 """``innaprop.tensorflow`` on two replicas of ``tf.distribute.MirroredStrategy``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from innaprop_conformance.backends.stepping import SteppingBackend
-from innaprop_conformance.backends.tensorflow import make_optimizer
-from innaprop_conformance.cases import Array, Case, few
+from innaprop_conformance.backends.tensorflow import TensorFlowBackend
+from innaprop_conformance.cases import CASES, Case, Event, few
 
 
-class TensorFlowMirrored(SteppingBackend):
+class TensorFlowMirrored(TensorFlowBackend):
     """Each of the two replicas, on half a CPU, has gradients whose sum is the case's."""
 
-    distributions = ("tensorflow",)
-    modules = ("tensorflow",)
     mode = "distributed"
-    features = frozenset({"damping schedules"})
+    features = TensorFlowBackend.features - {"closure", "loss scaling", "copy", "pickle"}
+    dtypes = ("float32", "float64")
+    optimizers = ()
 
     def __init__(self) -> None:
         import tensorflow as tf
@@ -30,35 +30,41 @@ class TensorFlowMirrored(SteppingBackend):
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return a few: every step waits for two replicas."""
-        return few()
+        chosen = ("event,reload", "event,portable-reload", "event,add", "way,sparse-gradients")
+        return few() | {name: CASES[name] for name in chosen}
 
     def begin(self, case: Case, dtype: str) -> None:
+        with self._strategy.scope():
+            super().begin(case, dtype)
+
+    def happen(self, event: Event) -> None:
+        with self._strategy.scope():
+            super().happen(event)
+
+    def trace(self) -> None:
         import tensorflow as tf
 
-        self._dtype = dtype
-        with self._strategy.scope():
-            self._variables = [tf.Variable(p, dtype=dtype) for p in case.parameters()]
-            optimizer = self._optimizer = make_optimizer(case.group, self._variables)
+        from innaprop_conformance.backends import tensorflow_events
+
+        apply = tensorflow_events.update(self._case, self._optimizer, self.joined())
 
         def replica(gradients: list[Any]) -> None:
             index = tf.distribute.get_replica_context().replica_id_in_sync_group
-            # Exact in binary, and of sum one.
-            share = tf.gather(tf.constant([0.75, 0.25], dtype), index)
-            optimizer.apply([share * g for g in gradients], self._variables)
+            share = tf.gather(tf.constant(tensorflow_events.SHARES), index)
+
+            def part(given: Any) -> Any:
+                is_value = given is not None and given.dtype.is_floating
+                return tf.cast(share, given.dtype) * given if is_value else given
+
+            apply(tf.nest.map_structure(part, gradients))
 
         @tf.function  # type: ignore[untyped-decorator]
-        def apply(gradients: list[Any]) -> None:
+        def apply_on_each(gradients: list[Any]) -> None:
             self._strategy.run(replica, args=(gradients,))
 
-        self._apply = apply
+        self._apply = apply_on_each
 
-    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        import tensorflow as tf
-
-        (self._optimizer.learning_rate,) = gammas
-        self._apply([tf.constant(g, dtype=self._dtype) for g in gradients])
-
-    def parameters(self) -> list[NDArray[np.floating]]:
+    def parameters(self) -> Sequence[NDArray[np.floating]]:
         values = [[part.numpy() for part in v.values] for v in self._variables]
         for first, second in values:
             if not np.array_equal(first, second, equal_nan=True):

@@ -1,0 +1,356 @@
+"""What happens in a run in TensorFlow, and the ways to make an update, each as users do it."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+import innaprop
+from innaprop.tensorflow import INNAprop
+from innaprop_conformance.backends.states import OTHERS, file_of_state, write_counted
+from innaprop_conformance.cases import Array, Case, Event, Hyperparameters, Schedule
+from innaprop_conformance.cases.dtypes import RESIDUAL, stored_as
+
+if TYPE_CHECKING:
+    from innaprop_conformance.backends.tensorflow import TensorFlowBackend as Run
+
+_IN_CHECKPOINTS = ("gamma", "alpha", "beta")
+"""Hyperparameters that are variables, which checkpoints hold; the others are the program's."""
+_OWN_NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
+SHARES = (2.0, -1.0)
+"""Of a gradient, in two parts; exact in every dtype, and of sum one."""
+_SCALE = 1024.0
+"""Of a scaled loss; exact in binary."""
+
+
+def array_of(values: Array, dtype: str) -> NDArray[Any]:
+    """Return values as an array of a dtype, of which a tensor may be made without a copy."""
+    return values.astype(tf.as_dtype(stored_as(dtype)).as_numpy_dtype)
+
+
+def variable(given: Any, name: str) -> Any:
+    """Return a variable of initial values."""
+    return tf.Variable(given, name=name)
+
+
+def array(given: Any) -> NDArray[Any]:
+    """Return the values of a tensor or variable; bfloat16 as float32."""
+    # NumPy has no bfloat16.
+    values = tf.cast(given, tf.float32) if given.dtype == tf.bfloat16 else given
+    return np.asarray(values.numpy())
+
+
+def make(run: "Run", others: Hyperparameters | None = None, only: Any = None) -> Any:
+    """Return an optimizer of the case's group, or of other hyperparameters.
+
+    Args:
+        run: Whose case it is.
+        others: Hyperparameters instead of the case's own. Default None.
+        only: Names of those that are others. Default None, all.
+    """
+    case = run._case
+    if case.way == "defaults":
+        return INNAprop()
+    group = case.groups[0]  # Others differ in their dtype alone.
+    values = asdict(group.hyperparameters)
+    if case.way == "preset":
+        values |= dict(innaprop.BEST_ACCURACY)
+    if others is not None:
+        values |= {n: v for n, v in asdict(others).items() if only is None or n in only}
+    for name in ("alpha", "beta"):
+        if getattr(group, name):
+            values[name] = _function(getattr(group, name))
+    if case.way == "step size function":
+        assert group.gamma
+        values["gamma"] = _function(group.gamma)
+    elif case.way == "step size schedule":
+        values["gamma"] = _decay(group.gamma)
+    elif run.eager:
+        values["gamma"] = tf.Variable(values["gamma"], dtype=tf.float64, trainable=False)
+    options = {_OWN_NAMES.get(name, name): value for name, value in values.items()}
+    is_narrow = any(tf.as_dtype(stored_as(d)).size == 2 for d in run._storage)
+    residual = not is_narrow or any(d.endswith(RESIDUAL) for d in run._storage)
+    return INNAprop(**options, residual=residual)
+
+
+def _function(schedule: Schedule) -> Callable[[Any], Any]:
+    # TensorFlow does not multiply the integers that it counts in by floats.
+    return lambda n: schedule(tf.cast(n, tf.float64))
+
+
+def _decay(schedule: Schedule | None) -> Callable[[Any], Any]:
+    """Return TensorFlow's own linear schedule."""
+    assert schedule is not None
+    first, last = (tf.constant(x, tf.float64) for x in (schedule.peak, schedule.end))
+
+    def rate(n: Any) -> Any:
+        decayed = tf.compat.v1.train.polynomial_decay(first, n, schedule.steps, last)
+        return decayed() if callable(decayed) else decayed  # In functions it is a tensor.
+
+    return rate
+
+
+def given(run: "Run", gradients: list[Array | None]) -> list[Any]:
+    """Return what the case's way has of gradients, of parameters that have not to join yet.
+
+    It must stay as it is.
+    """
+    way = run._case.way
+    if way == "loss scaling" and all(g is None for g in gradients):
+        gradients = [np.ones(tuple(v.shape)) for v in run._variables]
+        gradients[1] = np.full(tuple(run._variables[1].shape), np.inf)
+    run.forget_watched("gradient")
+    made: list[Any] = []
+    for i, (v, g, dtype) in enumerate(zip(run._variables, gradients, run._storage, strict=True)):
+        if i in run._joins:
+            continue
+        if g is None:
+            made.append(None)
+            continue
+        if way == "sparse gradients":
+            rows, places = _rows(g)
+            made.append((tf.convert_to_tensor(array_of(rows, dtype)), tf.constant(places)))
+            continue
+        gradient = tf.convert_to_tensor(array_of(g, dtype))
+        if way == "accumulation":
+            gradient = _accumulated(v, gradient)
+        run.watch(f"gradient {i}", gradient, array)
+        made.append(gradient)
+    return made
+
+
+def _accumulated(v: Any, gradient: Any) -> Any:
+    total = tf.Variable(tf.zeros_like(v), trainable=False)
+    for share in SHARES:
+        total.assign_add(share * gradient)
+    return total
+
+
+def _rows(gradient: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Return as many rows as a batch always has, and where they belong: each comes in two parts.
+
+    What the batch has too many is of a row that is there already, and zero.
+    """
+    (there,) = np.nonzero(gradient.reshape(len(gradient), -1).any(axis=1))
+    places = np.concatenate([there, there[::-1]])
+    shares = np.repeat(SHARES, len(there))
+    values = gradient[places] * shares.reshape(-1, *[1] * (gradient.ndim - 1))
+    missing = 2 * len(gradient) - len(places)
+    last = there[-1] if len(there) else 0
+    values = np.concatenate([values, np.zeros((missing, *gradient.shape[1:]))])
+    return values, np.concatenate([places, np.full(missing, last)]).astype(np.int64)
+
+
+def update(case: Case, optimizer: Any, variables: list[Any]) -> Callable[[list[Any]], None]:
+    """Return what makes an update from what ``given`` returns."""
+    way = {
+        "closure": _minimized,
+        "loss scaling": _scaled,
+        "sparse gradients": _looked_up,
+        "clip by value": _clipped_by_value,
+        "clip by norm": _clipped_by_norm,
+        "clip by global norm": _clipped_by_global_norm,
+    }.get(case.way, _plain)
+    return lambda gradients: way(optimizer, variables, gradients, case.amount)
+
+
+def _plain(optimizer: Any, variables: list[Any], gradients: list[Any], amount: float) -> None:
+    optimizer.apply(gradients, variables)
+
+
+def _minimized(optimizer: Any, variables: list[Any], gradients: list[Any], amount: float) -> None:
+    calls: list[int] = []
+
+    def loss() -> Any:
+        calls.append(len(calls))
+        return _loss(variables, gradients)
+
+    optimizer.minimize(loss, variables)
+    if len(calls) != 1:
+        raise ValueError(f"minimize must call the loss once, and did {len(calls)} times")
+
+
+def _loss(variables: list[Any], gradients: list[Any]) -> Any:
+    return tf.add_n([tf.reduce_sum(v * g) for v, g in zip(variables, gradients, strict=True)])
+
+
+def _scaled(optimizer: Any, variables: list[Any], gradients: list[Any], amount: float) -> None:
+    """Update with gradients of a scaled loss, unless one overflows."""
+    with tf.GradientTape() as tape:
+        loss = _SCALE * _loss(variables, gradients)
+    unscaled = [g / _SCALE for g in tape.gradient(loss, variables)]
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in unscaled])
+
+    def apply() -> Any:
+        return tf.convert_to_tensor(optimizer.apply(unscaled, variables))
+
+    tf.cond(finite, apply, lambda: tf.convert_to_tensor(optimizer.iterations))
+
+
+def _looked_up(optimizer: Any, variables: list[Any], batches: list[Any], amount: float) -> None:
+    """Update tables from which a batch has looked up rows."""
+    with tf.GradientTape() as tape:
+        terms = [
+            tf.reduce_sum(tf.gather(v, places) * rows)
+            for v, (rows, places) in zip(variables, batches, strict=True)
+        ]
+        loss = tf.add_n(terms)
+    gradients = tape.gradient(loss, variables)
+    assert all(isinstance(g, tf.IndexedSlices) for g in gradients)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def _clipped_by_value(
+    optimizer: Any, variables: list[Any], gradients: list[Any], amount: float
+) -> None:
+    clipped = [tf.clip_by_value(g, -amount, amount) for g in gradients]
+    optimizer.apply_gradients(zip(clipped, variables, strict=True))
+
+
+def _clipped_by_norm(
+    optimizer: Any, variables: list[Any], gradients: list[Any], amount: float
+) -> None:
+    clipped = [tf.clip_by_norm(g, amount) for g in gradients]
+    optimizer.apply_gradients(zip(clipped, variables, strict=True))
+
+
+def _clipped_by_global_norm(
+    optimizer: Any, variables: list[Any], gradients: list[Any], amount: float
+) -> None:
+    clipped, _ = tf.clip_by_global_norm(gradients, amount)
+    optimizer.apply_gradients(zip(clipped, variables, strict=True))
+
+
+def begin_counted(run: "Run") -> None:
+    """Have a run's optimizer count updates that were made before."""
+    run._optimizer.build(run._variables)
+    with file_of_state() as path:
+        write_counted(path, run._case, [f"p{i}" for i in range(len(run._variables))])
+        innaprop.load_state(path, run._optimizer)
+
+
+def _reload(run: "Run", event: Event) -> None:
+    """Read a checkpoint: into state that is there, or that the next update makes."""
+    is_there = event.at % 2 == 0
+    with ExitStack() as stack:
+        prefix = str(stack.enter_context(file_of_state()))
+        tf.train.Checkpoint(variables=run._variables, optimizer=run._optimizer).write(prefix)
+        run._variables = [variable(tf.zeros_like(v), f"p{i}") for i, v in enumerate(run._variables)]
+        run._optimizer = make(run, OTHERS, _IN_CHECKPOINTS)
+        if is_there:
+            run._optimizer.build(run._variables)
+        whole = tf.train.Checkpoint(variables=run._variables, optimizer=run._optimizer)
+        restored = whole.read(prefix)
+        run.trace()
+        if is_there:
+            restored.assert_consumed()
+        else:
+            run.updated = stack.pop_all()  # The file is read when the state is made.
+            run.updated.callback(restored.assert_consumed)
+
+
+def _clone(run: "Run") -> None:
+    run._variables = [
+        variable(tf.convert_to_tensor(v), f"p{i}") for i, v in enumerate(run._variables)
+    ]
+
+
+def _portable_reload(run: "Run", event: Event) -> None:
+    with file_of_state() as path:
+        innaprop.save_state(path, run._optimizer)
+        _clone(run)
+        run._optimizer = make(run, OTHERS)
+        run._optimizer.build(run._variables)
+        innaprop.load_state(path, run._optimizer)
+    run.trace()
+
+
+def _hand_over(run: "Run", event: Event) -> None:
+    state = run._optimizer.variables
+    _clone(run)
+    run._optimizer = make(run, OTHERS, _IN_CHECKPOINTS)
+    run._optimizer.build(run._variables)
+    for own, entry in zip(run._optimizer.variables, state, strict=True):
+        own.assign(entry)
+        run.watch(f"{entry.name} in the state", entry, array)
+    run.trace()
+
+
+def _step_aside(run: "Run") -> Callable[[], None]:
+    """Return what has the one that is left make an update, which nobody else may notice."""
+    apply, ones = run._apply, [tf.ones_like(v) for v in run._variables]
+    return lambda: apply(ones)
+
+
+def _copy(run: "Run", event: Event) -> None:
+    """Copy optimizer and variables, or the optimizer alone, which goes on with the same ones."""
+    step_aside, variables = _step_aside(run), run._variables
+    if event.at % 8 == 1:
+        run._optimizer = copy.deepcopy(run._optimizer)
+        values = [v.numpy() for v in variables]
+        step_aside()
+        for v, value in zip(variables, values, strict=True):
+            v.assign(value)
+    else:
+        run._variables, run._optimizer = copy.deepcopy((variables, run._optimizer))
+        step_aside()
+    run.trace()
+
+
+def _pickle(run: "Run", event: Event) -> None:
+    step_aside = _step_aside(run)
+    pickled = pickle.dumps((run._variables, run._optimizer))
+    run._variables, run._optimizer = pickle.loads(pickled)
+    step_aside()
+    run.trace()
+
+
+def _change(run: "Run", event: Event) -> None:
+    """Set an option; of what a traced function holds as a constant, on a copy."""
+    for name, value in event.values:
+        own = _OWN_NAMES.get(name, name)
+        if not run.eager and name not in _IN_CHECKPOINTS:
+            _see_refused(run._optimizer, own, value)
+            run._optimizer = copy.deepcopy(run._optimizer)
+            run.trace()
+        setattr(run._optimizer, own, value)
+
+
+def _see_refused(optimizer: Any, name: str, value: float) -> None:
+    try:
+        setattr(optimizer, name, value)
+    except ValueError:
+        return
+    raise ValueError(f"{name}, a constant in a traced function, was set to {value}")
+
+
+def _add(run: "Run", event: Event) -> None:
+    run._joins.discard(event.parameter)
+    run.build()
+    run.trace()
+
+
+def _replace(run: "Run", event: Event) -> None:
+    assert event.parameter is not None
+    replaced = run._variables[event.parameter]
+    replaced.assign(array_of(run._case.replacement(event), replaced.dtype.name))
+
+
+HAPPEN: dict[str, Callable[["Run", Event], None]] = {
+    "reload": _reload,
+    "portable reload": _portable_reload,
+    "hand over": _hand_over,
+    "copy": _copy,
+    "pickle": _pickle,
+    "change": _change,
+    "add": _add,
+    "replace": _replace,
+    "skip": lambda run, event: None,  # The gradients say it.
+}
+"""By the kind of event, what to do."""

@@ -150,9 +150,6 @@ def test_nothing_that_is_wrong_hides_another():
     assert verdict.startswith("a case in float32 left its corridor at update 3; ")
     assert error == "another in float32: ValueError: no"
     assert failure == "a case is without verdict"
-    families = {"presets": ["a case"], "groups": ["another", "a third"]}
-    results = Results([Subject("one", {}, [], False)], [found], families=families)
-    assert tables.matrix(results)["one"][1] == tables.Cell("fails", False)
     assert found.why_no_verdict("a third") == failure
 
 

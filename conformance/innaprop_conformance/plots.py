@@ -30,6 +30,8 @@ _DTYPE_COLORS = {
     "float64": "#ea580c",
     "bfloat16": "#15803d",
     "float16": "#a21caf",
+    "bfloat16+residual": "#65a30d",
+    "float16+residual": "#e879f9",
 }
 
 

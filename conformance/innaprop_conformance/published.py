@@ -75,8 +75,12 @@ def _ran(every: Sequence[Results]) -> dict[str, _Found]:
 
 
 def _passed(conformance: Sequence[Conformance]) -> str:
-    """Return how many cases of how many passed, and how many were expected not to."""
+    """Return how many cases of how many passed, and what was expected of others."""
     asked = sum(len(c.asked) for c in conformance)
     passed = sum(sum(v.passed for v in c.verdicts) for c in conformance)
     expected = sum(c.counts(Outcome.XFAILED) for c in conformance)
-    return f"{passed}/{asked}" + (f", {expected} expected to fail" if expected else "")
+    surprising = sum(c.counts(Outcome.XPASSED) for c in conformance)
+    parts = [f"{passed}/{asked}"]
+    parts += [f"{expected} expected to fail"] if expected else []
+    parts += [f"{surprising} passed unexpectedly"] if surprising else []
+    return ", ".join(parts)

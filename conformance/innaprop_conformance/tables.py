@@ -1,6 +1,5 @@
 """The tables that people read: once on a terminal, once in the report."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -136,9 +135,12 @@ def _cell(shares: Sequence[float], outcomes: set[Outcome], is_asked: bool) -> Ce
     )
     if not shares and not is_asked:
         return Cell("n/a", None)
-    worst = max(shares, default=math.inf)
-    good = is_expected or worst <= 1
-    return Cell(f"{worst:.2g}" if shares else "fails", good, is_expected)
+    if Outcome.ERROR in outcomes or not (shares or is_expected):
+        return Cell("fails", False)
+    if not shares:
+        return Cell("fails", True, is_expected)
+    worst = max(shares)
+    return Cell(f"{worst:.2g}", is_expected or worst <= 1, is_expected)
 
 
 def _remarks(result: Conformance) -> list[str]:

@@ -186,6 +186,7 @@ def test_in_table_and_badge():
     badge = published.badges(results)["mine"]
     assert (badge["message"], badge["color"]) == ("1/3, 2 expected to fail", "yellow")
     assert published.badges(RESULTS)["mine"]["color"] == "red"
+    assert published.badges(expected("good"))["mine"]["message"] == "1/3, 1 passed unexpectedly"
 
 
 def command(cwd, *arguments):

@@ -141,3 +141,22 @@ def test_the_worst_dtype_of_a_family_counts():
         families={"presets": ["a case"]},
     )
     assert tables.matrix(results) == {"one": [tables.Cell("0.5", True)]}
+
+
+def test_nothing_that_is_wrong_hides_another():
+    found = replace(RESULTS.conformance[0], asked=["a case", "another", "a third"], expected={})
+    (row,) = tables.conformance_rows(Results([Subject("one", {}, [], False)], [found]))
+    verdict, error, failure = row.remarks
+    assert verdict.startswith("a case in float32 left its corridor at update 3; ")
+    assert error == "another in float32: ValueError: no"
+    assert failure == "a case is without verdict"
+    assert found.why_no_verdict("a third") == failure
+
+
+def test_a_family_with_an_error_is_told_as_a_failure_whatever_else_passed():
+    good = replace(VERDICT, corridor=0.25, passed=True, left_at=None)
+    found = Conformance("one", "float32", ["a case", "b"], [good], {"b": "ValueError: no"})
+    results = Results(
+        [Subject("one", {}, [], False)], [found], families={"presets": ["a case", "b"]}
+    )
+    assert tables.matrix(results)["one"] == [tables.Cell("fails", False)]

@@ -70,8 +70,9 @@ def main(
     if revision is not None:
         changed = _changed_since(revision)
         faults = [fault for fault in faults if any(fault.touches(file) for file in changed)]
-    known = load_backends()
-    for name in {*names, *(name for fault in faults for name in fault.backends)} - known.keys():
+    asked = {*names, *(name for fault in faults for name in fault.backends)}
+    known = load_backends(sorted(asked))
+    for name in asked - known.keys():
         raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}")
     backends = {
         name: backend
@@ -96,7 +97,10 @@ def main(
     for line in lines:
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if page:
-        write_part(page, "faults", "\n".join(markdown(*part) for part in parts))
+        try:
+            write_part(page, "faults", "\n".join(markdown(*part) for part in parts))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--page") from error
     sys.exit(0 if hunts and not lines else 1)
 
 

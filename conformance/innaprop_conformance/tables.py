@@ -140,6 +140,8 @@ def _cell(shares: Sequence[float], outcomes: set[Outcome], is_asked: bool) -> Ce
     if not shares:
         return Cell("fails", True, is_expected)
     worst = max(shares)
+    if Outcome.FAILED in outcomes and worst <= 1:
+        return Cell("fails", False)  # Its numbers are right, and something else is not.
     return Cell(f"{worst:.2g}", is_expected or worst <= 1, is_expected)
 
 

@@ -153,6 +153,15 @@ def test_nothing_that_is_wrong_hides_another():
     assert found.why_no_verdict("a third") == failure
 
 
+def test_a_family_with_a_broken_promise_is_told_as_a_failure():
+    broken = replace(VERDICT, corridor=0.25, passed=False, reason="update 3 has changed gradient 0")
+    found = Conformance("one", "float32", ["a case"], [broken])
+    results = Results([Subject("one", {}, [], False)], [found], families={"presets": ["a case"]})
+    assert tables.matrix(results)["one"] == [tables.Cell("fails", False)]
+    (row,) = tables.conformance_rows(results)
+    assert row.remarks == ("a case in float32: update 3 has changed gradient 0",)
+
+
 def test_a_family_with_an_error_is_told_as_a_failure_whatever_else_passed():
     good = replace(VERDICT, corridor=0.25, passed=True, left_at=None)
     found = Conformance("one", "float32", ["a case", "b"], [good], {"b": "ValueError: no"})

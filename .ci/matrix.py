@@ -80,7 +80,7 @@ ENVIRONMENTS = {
         tools=("tf_keras",),
     ),
     "jax": Environment(("jax", "keras"), ("keras",), ("keras-jax",), keras="jax"),
-    "optax": Environment(("optax",), ("optax",), ("optax", "optax-bfloat16")),
+    "optax": Environment(("optax",), ("optax",), ("optax", "optax-eager")),
 }
 
 

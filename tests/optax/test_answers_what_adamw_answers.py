@@ -11,7 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from innaprop.optax import innaprop
 
 OPTIMIZERS = {"adamw": optax.adamw, "innaprop": innaprop}
-PARAMS = {"w": -jnp.ones((2, 3)), "b": jnp.ones(3)}
+# No two elements are alike, so that none can stand in for another.
+PARAMS = {"w": -jnp.arange(1.0, 7.0).reshape(2, 3), "b": jnp.array([0.5, 1.5, 2.5])}
 
 
 @pytest.fixture(params=OPTIMIZERS)
@@ -444,8 +445,13 @@ def test_wrappers_of_contrib_train(make, wrap):
 def test_complex_parameters_split_into_real_ones(make):
     optimizer = optax.contrib.split_real_and_imaginary(make(1e-2))
     z = jnp.array([1 - 2j, -3 + 1j])
-    updates, _ = optimizer.update(z, optimizer.init(z), z)
     pair = {"real": z.real, "imaginary": z.imag}
     alone = make(1e-2)
-    parts, _ = alone.update(pair, alone.init(pair), pair)
-    np.testing.assert_allclose(updates, parts["real"] + 1j * parts["imaginary"], rtol=1e-6)
+    state, state_of_pair = optimizer.init(z), alone.init(pair)
+    for factor in (1.0, -0.25, 3j):  # The first update is by the signs alone.
+        g = factor * jnp.array([1 - 2j, -3 + 1j])
+        updates, state = optimizer.update(g, state, z)
+        parts, state_of_pair = alone.update(
+            {"real": g.real, "imaginary": g.imag}, state_of_pair, pair
+        )
+        np.testing.assert_allclose(updates, parts["real"] + 1j * parts["imaginary"], rtol=1e-6)

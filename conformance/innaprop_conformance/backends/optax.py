@@ -1,8 +1,8 @@
-"""``innaprop.optax``: jitted on one device, sharded over two, and in bfloat16."""
+"""``innaprop.optax``: jitted on one device, sharded over two, and operation by operation."""
 
 import math
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,18 +11,42 @@ from numpy.typing import NDArray
 
 from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.backends.stepping import SteppingBackend
-from innaprop_conformance.cases import Array, Case, Group, few, some
-from innaprop_conformance.cases.case import differ_in_decay_only
+from innaprop_conformance.cases import Array, Case, Event, few, some
+from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE, stored_as
 from innaprop_conformance.training.task import Task, Training
+
+# A gradient that is None is refused.
+_PLAIN = PLAIN - {"missing gradients"}
+EVENTS = frozenset(
+    {
+        "reload", "portable reload", "hand over", "copy", "pickle", "add", "replace", "relocate",
+        "skip", "count", "mixed dtypes", "change alpha", "change beta", "change sigma",
+        "change eps", "change weight_decay",
+    }
+)  # fmt: skip
+"""What can happen to a state in optax."""
+WAYS = frozenset(
+    {
+        "defaults", "preset", "maximize", "closure", "loss scaling", "accumulation",
+        "clip by value", "clip by norm", "clip by global norm", "moving average",
+        "excluded by name", "excluded by mask", "step size schedule", "step size function",
+        "strided gradients", "strided parameters", "complex", "psi",
+    }
+)  # fmt: skip
+"""Ways that there are in optax."""
+_INJECTING = {"reload", "portable reload", "hand over", "change"}
+"""Events for which all options are in the state."""
 
 
 class OptaxBackend(SteppingBackend):
-    """``innaprop.optax.innaprop``, jitted and donated, with the step size injected."""
+    """``innaprop.optax.innaprop``, jitted and donated; step sizes that change are injected."""
 
     distributions = ("optax", "jax")
     modules = ("optax", "jax")
     mode = "compiled"
-    features = PLAIN - {"missing gradients"}
+    features = _PLAIN | EVENTS | WAYS
+    counts = "run"
+    dtypes: ClassVar[tuple[str, ...]] = STORAGE
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
 
     @classmethod
@@ -30,43 +54,193 @@ class OptaxBackend(SteppingBackend):
         """Return some: every case is compiled anew."""
         return some()
 
+    def follow(self, case: Case, dtype: str) -> Array:
+        # The run without events is to be made by the same functions.
+        happens = {event.kind for event in case.events}
+        self._injects = bool(happens & _INJECTING)
+        # What is handed over and stays the caller's must not be donated.
+        self._donates = "hand over" not in happens
+        return super().follow(case, dtype)
+
     def begin(self, case: Case, dtype: str) -> None:
         import jax
 
-        jax.config.update("jax_enable_x64", dtype == "float64")  # type: ignore[no-untyped-call]
-        init, self._step = _compiled(case.groups, dtype)
-        self._dtype = dtype
-        self._parameters = [self._put(p) for p in case.parameters()]
-        self._state = init(self._parameters)
+        from innaprop_conformance.backends import optax_events
+        from innaprop_conformance.backends.optax_transformations import Recipe, name_of
 
-    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        self._case, self._storage = case, case.storage(dtype)
+        self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
+        self._made = 0
+        self._average: dict[str, Any] = {}
+        enables = "float64" in self._storage
+        jax.config.update("jax_enable_x64", enables)  # type: ignore[no-untyped-call]
+        self._names = [name_of(i) for i in range(len(case.shapes))]
+        storage = tuple(self._storage)
+        self._recipe = Recipe(case.groups, storage, case.way, case.amount, self._injects)
+        self._init, self._step = self._compiled(self._recipe)
+        self._parameters: dict[str, Any] = {}
+        for name, values, of_one in zip(self._names, case.parameters(), self._storage, strict=True):
+            given = self._array(values, of_one, "strided parameters")
+            self.watch(f"initial {name}", given)
+            self._parameters[name] = self._put(given)
+        joining = [name_of(e.parameter) for e in case.events if e.kind == "add" and e.parameter]
+        self._waiting = {name: self._parameters.pop(name) for name in joining}
+        self._state = self._init(self._parameters)
+        if case.counted:
+            optax_events.begin_counted(self)
+
+    def begin_anew(self) -> None:
+        """Begin with a state of other options, for parameters of the same values."""
         import jax.numpy as jnp
 
-        # One part of the state for each group, or one for all.
-        for part, gamma in zip(self._state, gammas, strict=False):
-            part.inner_state.hyperparams["learning_rate"] = jnp.asarray(gamma, self._dtype)
-        self._parameters, self._state = self._step(
-            self._parameters, self._state, [self._put(g) for g in gradients if g is not None]
-        )
+        self._recipe = replace(self._recipe, others=True)
+        self._init, self._step = self._compiled(self._recipe)
+        self._parameters = {name: jnp.array(p) for name, p in self._parameters.items()}
+        self._state = self._init(self._parameters)
+
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        from innaprop_conformance.backends import optax_events
+
+        # Only where they change: what was loaded must not be mended by the caller.
+        if gammas != self._given_gammas:
+            if not self._case.way.startswith("step size"):
+                for group, gamma in enumerate(gammas[: len(self.parts())]):
+                    self.set_option(group, "learning_rate", gamma)
+            self._given_gammas = gammas
+        given = {}
+        for name, values, of_one in zip(self._names, gradients, self._storage, strict=True):
+            if values is not None:
+                given[name] = self._put(self._array(values, of_one, "strided gradients"))
+                self.watch(f"gradient of {name}", given[name], np.asarray)
+        optax_events.step(self, given)
+        self._made += 1
+        if self._case.way == "moving average":
+            self._average = optax_events.averaged(self._average, self._values(), self._case.amount)
+
+    def update(self, gradients: dict[str, Any]) -> None:
+        """Make an update."""
+        self._parameters, self._state = self._step(self._parameters, self._state, gradients)
+
+    def happen(self, event: Event) -> None:
+        from innaprop_conformance.backends import optax_events
+
+        optax_events.HAPPEN[event.kind](self, event)
+
+    def parts(self) -> list[Any]:
+        """Return the state of each transformation: that of each group, or of all."""
+        from innaprop_conformance.backends.optax_transformations import is_partitioned
+
+        if not is_partitioned(self._case.groups):
+            return [self._state]
+        inner = self._state.inner_states
+        return [inner[str(i)].inner_state for i in range(len(self._case.groups))]
+
+    def set_parts(self, parts: Sequence[Any]) -> None:
+        """Set the state of each transformation."""
+        if len(parts) == 1:
+            (self._state,) = parts
+            return
+        inner = self._state.inner_states
+        new = {str(i): inner[str(i)]._replace(inner_state=part) for i, part in enumerate(parts)}
+        self._state = self._state._replace(inner_states=new)
+
+    def parameters_of_parts(self) -> list[dict[str, Any]]:
+        """Return the parameters of each transformation, masked as its state is."""
+        import optax
+
+        trees = [optax.tree.get(part, "INNApropState").momentum for part in self.parts()]
+        return [
+            {n: m if isinstance(m, optax.MaskedNode) else self._parameters[n] for n, m in t.items()}
+            for t in trees
+        ]
+
+    def set_option(self, group: int, name: str, value: float) -> None:
+        """Set an injected option of a group."""
+        import jax.numpy as jnp
+
+        options = self.parts()[group].hyperparams
+        options[name] = jnp.asarray(value, options[name].dtype)
+
+    def _values(self) -> dict[str, Any]:
+        """Return the parameters, those of 16 bits with their residuals."""
+        import optax
+
+        from innaprop_conformance.backends import optax_events
+
+        values = {**self._parameters, **self._waiting}
+        if any(dtype.endswith(RESIDUAL) for dtype in self._storage):
+            for part, own in zip(self.parts(), self.parameters_of_parts(), strict=True):
+                found = optax_events.whole(optax.tree.get(part, "INNApropState"), own)
+                values |= {n: w for n, w in found.items() if not isinstance(w, optax.MaskedNode)}
+        return values
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        return [np.asarray(p) for p in self._parameters]
+        values = self._values()
+        return [_array(values[name]) for name in self._names]
+
+    def observed(self) -> Sequence[NDArray[np.floating]]:
+        import optax
+
+        from innaprop.optax import psi
+
+        if self._average:
+            return [_array(self._average[name]) for name in self._names]
+        if self._case.way != "psi":
+            return self.parameters()
+        group = self._case.group
+        dampings = {name: group.at(name, self._made - 1) for name in ("alpha", "beta")}
+        found = psi(optax.tree.get(self._state, "INNApropState"), self._parameters, **dampings)
+        return [_array(found[name]) for name in self._names]
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
         from innaprop_conformance.training.optax import train
 
         return train(task, optimizer, progress)
 
-    def _put(self, array: Array) -> Any:
+    def _compiled(self, recipe: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        from innaprop_conformance.backends.optax_transformations import compiled
+
+        return compiled(recipe, jitted=self.mode != "eager", donates=self._donates)
+
+    def _array(self, values: Array, dtype: str, strided: str) -> NDArray[Any]:
+        """Return values as NumPy's array of a dtype, in the layout that the way asks for."""
+        import jax.numpy as jnp
+
+        array = values.astype(jnp.dtype(stored_as(dtype)))
+        if self._case.way == "complex":
+            pairs = {"float32": np.complex64, "float64": np.complex128}[dtype]
+            return array.view(pairs)[..., 0]
+        if self._case.way != strided:
+            return array
+        return array.T.copy().T if array.ndim > 1 else np.repeat(array, 2)[::2].reshape(array.shape)
+
+    def _put(self, array: NDArray[Any]) -> Any:
         import jax
 
-        return jax.device_put(array.astype(self._dtype))
+        # NumPy's arrays may stand for JAX's, and only those have layouts.
+        return array if "strided" in self._case.way else jax.device_put(array)
 
 
-class _Few(OptaxBackend):
-    """Another placement or storage, of which every case is compiled or every step waits."""
+class OptaxEager(OptaxBackend):
+    """The same, operation by operation: what is injected is known in every update."""
 
-    features = OptaxBackend.features - {"long runs"}
+    mode = "eager"
+    dtypes = ("float32",)
+    optimizers = ()
+
+    @classmethod
+    def cases(cls) -> dict[str, Case]:
+        """Return a few, and all events and ways: the backend itself follows more."""
+        families = ("events", "ways")
+        return few() | {name: case for name, case in some().items() if case.family in families}
+
+
+class OptaxSharded(OptaxBackend):
+    """The same, with the elements of every array in halves on two devices of the host."""
+
+    environment = MappingProxyType({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    mode = "distributed"
+    features = _PLAIN - {"long runs"}
     dtypes = ("float32",)
     optimizers = ()
 
@@ -75,103 +249,26 @@ class _Few(OptaxBackend):
         """Return a few: the backend itself follows more."""
         return few()
 
-
-class OptaxBFloat16(_Few):
-    """The same with bfloat16 parameters and their residuals.
-
-    Both together are to be the float32 trajectory.
-    """
-
-    def parameters(self) -> list[NDArray[np.floating]]:
-        import optax
-
-        from innaprop.optax import master_weights
-
-        weights: list[Any] = [None] * len(self._parameters)
-        for part in self._state:
-            state = part.inner_state.inner_state
-            # Each group's part of the state has something for its own parameters alone.
-            own = [
-                m if isinstance(m, optax.MaskedNode) else p
-                for p, m in zip(self._parameters, state.momentum, strict=True)
-            ]
-            for i, weight in enumerate(master_weights(state, own)):
-                if not isinstance(weight, optax.MaskedNode):
-                    weights[i] = np.asarray(weight)
-        return weights
-
-    def _put(self, array: Array) -> Any:
-        import jax
-
-        return jax.device_put(array.astype(jax.numpy.bfloat16))
-
-
-class OptaxSharded(_Few):
-    """The same, with the elements of every array in halves on two devices of the host."""
-
-    environment = MappingProxyType({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
-    mode = "distributed"
-
-    def begin(self, case: Case, dtype: str) -> None:
-        self._shapes = case.shapes
-        super().begin(case, dtype)
-
     def parameters(self) -> list[NDArray[np.floating]]:
         return [
             p.ravel()[: math.prod(shape)].reshape(shape)
-            for p, shape in zip(super().parameters(), self._shapes, strict=True)
+            for p, shape in zip(super().parameters(), self._case.shapes, strict=True)
         ]
 
-    def _put(self, array: Array) -> Any:
+    def _put(self, array: NDArray[Any]) -> Any:
         import jax
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-        halves = np.zeros((2, (array.size + 1) // 2), self._dtype)
+        halves = np.zeros((2, (array.size + 1) // 2), array.dtype)
         halves.ravel()[: array.size] = array.ravel()
         mesh = Mesh(np.array(jax.devices()).reshape(2), ("devices",))
         spec = PartitionSpec("devices")  # type: ignore[no-untyped-call]
         return jax.device_put(halves, NamedSharding(mesh, spec))
 
 
-@cache
-def _compiled(
-    groups: tuple[Group, ...], dtype: str
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return init and the jitted step, whose step sizes are part of the state, in this dtype."""
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from innaprop.optax import innaprop
-
-    fixed = ("alpha", "beta", "sigma", "eps", "weight_decay")
-    owners = [i for i, group in enumerate(groups) for _ in group.shapes]
-
-    def make(group: Group, mask: list[bool] | None = None) -> Any:
-        h = group.hyperparameters
-        inject = optax.inject_hyperparams(
-            partial(innaprop, mask=mask, decay_momentum=h.decay_momentum),
-            static_args=fixed,
-            hyperparam_dtype=jnp.dtype(dtype),
-        )
-        return inject(
-            h.gamma, group.alpha or h.alpha, group.beta or h.beta, h.sigma, h.eps, h.weight_decay
-        )
-
-    if differ_in_decay_only(groups):
-        # What the mask of weight decay is for.
-        decaying = max(groups, key=lambda group: group.hyperparameters.weight_decay)
-        mask = [groups[owner].hyperparameters.weight_decay > 0 for owner in owners]
-        parts = [optax.masked(make(decaying, mask), [True] * len(owners))]
-    else:
-        parts = [
-            optax.masked(make(group), [owner == i for owner in owners])
-            for i, group in enumerate(groups)
-        ]
-    optimizer = optax.chain(*parts)
-
-    def step(params: list[Any], state: Any, gradients: list[Any]) -> tuple[list[Any], Any]:
-        updates, state = optimizer.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return optimizer.init, jax.jit(step, donate_argnums=(0, 1))
+def _array(given: Any) -> NDArray[Any]:
+    """Return JAX's array as NumPy's, of complex ones as pairs; bfloat16 as float32."""
+    array = np.asarray(given)
+    if np.iscomplexobj(array):
+        return np.stack([array.real, array.imag], -1)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from innaprop.keras import INNAprop
+from innaprop_core import trajectory
 
 
 def optimizer_for(run, learning_rate=None, **options):
@@ -94,29 +95,62 @@ def test_accumulated_gradients_count_as_one_update(run, tensor):
     assert run.error(numpy(w)) < 1e-12
 
 
+def shortened(g, others, limit):
+    """A gradient such that it and others together have a norm of ``limit`` at most."""
+    norm = np.sqrt(sum((other**2).sum() for other in others))
+    return g * min(1.0, limit / norm)
+
+
+CLIPPED = {
+    "clipvalue": (2.0, lambda pair: [np.clip(g, -2.0, 2.0) for g in pair]),
+    "clipnorm": (4.0, lambda pair: [shortened(g, [g], 4.0) for g in pair]),
+    "global_clipnorm": (7.0, lambda pair: [shortened(g, pair, 7.0) for g in pair]),
+}
+
+
 @pytest.mark.usefixtures("float64")
-def test_clipped_and_scaled_gradients(another_run, tensor):
-    run = another_run()
-    clipped, scaled = (keras.Variable(run.theta, dtype="float64") for _ in range(2))
-    clips = optimizer_for(run, clipvalue=10.0)
-    scales = optimizer_for(run, loss_scale_factor=4.0)
+@pytest.mark.parametrize("clip", CLIPPED)
+def test_clipped_gradients(run, clip, tensor):
+    """Of two variables, whose gradients are clipped at some updates and not at others."""
+    start = [run.theta, run.theta[:2]]
+    pairs = [[g, 2.0 * g[:2]] for g in run.gradients]
+    limit, clips = CLIPPED[clip]
+    clipped = [clips(pair) for pair in pairs]
+    untouched = [(a[0] == b[0]).all() for a, b in zip(pairs, clipped, strict=True)]
+    assert 5 < sum(untouched) < 55
+    variables = [keras.Variable(theta, dtype="float64") for theta in start]
+    optimizer = optimizer_for(run, **{clip: limit})
+    for updates, pair in enumerate(pairs):
+        optimizer.learning_rate = run.schedule(updates)
+        optimizer.apply([tensor(g) for g in pair], variables)
+    for i, (variable, theta) in enumerate(zip(variables, start, strict=True)):
+        own = [pair[i] for pair in clipped]
+        exact = trajectory(run.hyperparameters, theta, own, schedule=run.schedule).theta[-1]
+        np.testing.assert_allclose(numpy(variable), exact, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("float64")
+def test_scaled_gradients(another_run, tensor):
+    """epsilon is large: without it the size of gradients would not matter."""
+    run = another_run(eps=0.1)
+    w = keras.Variable(run.theta, dtype="float64")
+    optimizer = optimizer_for(run, loss_scale_factor=4.0)
     for updates, g in enumerate(run.gradients):
-        clips.learning_rate = scales.learning_rate = run.schedule(updates)
-        clips.apply([tensor(g)], [clipped])
-        scales.apply([tensor(4 * g)], [scaled])
-    assert run.error(numpy(clipped)) < 1e-12
-    assert run.error(numpy(scaled)) < 1e-12
+        optimizer.learning_rate = run.schedule(updates)
+        optimizer.apply([tensor(4 * g)], [w])
+    assert run.error(numpy(w)) < 1e-12
 
 
 @pytest.mark.usefixtures("float64")
 def test_ema_follows_the_weights(run, tensor):
+    """Its momentum is the share of the old average; one of 0.5 would not tell them apart."""
     w = keras.Variable(run.theta, dtype="float64")
-    optimizer = optimizer_for(run, use_ema=True, ema_momentum=0.5)
+    optimizer = optimizer_for(run, use_ema=True, ema_momentum=0.9)
     train(run, optimizer, w, tensor)
     assert run.error(numpy(w)) < 1e-12
     average = run.truth.theta[0]
     for theta in run.truth.theta[1:]:
-        average = 0.5 * average + 0.5 * theta
+        average = 0.9 * average + 0.1 * theta
     optimizer.finalize_variable_values([w])
     np.testing.assert_allclose(numpy(w), average, rtol=1e-10)
 

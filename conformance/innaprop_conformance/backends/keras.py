@@ -1,7 +1,8 @@
 """``innaprop.keras`` on each Keras backend, compiled as ``model.fit`` does it there, and eager."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -10,8 +11,30 @@ from numpy.typing import NDArray
 
 from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
 from innaprop_conformance.backends.stepping import SteppingBackend
-from innaprop_conformance.cases import Array, Case, few, some
+from innaprop_conformance.cases import Array, Case, Event, few, some
+from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE
 from innaprop_conformance.training.task import Task, Training
+
+EVENTS = frozenset(
+    {
+        "reload", "portable reload", "hand over", "copy", "pickle", "replace", "skip", "count",
+        "mixed dtypes", "change alpha", "change beta", "change sigma", "change eps",
+        "change weight_decay",
+    }
+)  # fmt: skip
+"""What can happen to an optimizer in Keras."""
+WAYS = frozenset(
+    {
+        "defaults", "preset", "loss scaling", "accumulation", "clip by value", "clip by norm",
+        "clip by global norm", "moving average", "excluded by name", "step size schedule",
+        "step size function", "psi",
+    }
+)  # fmt: skip
+"""Ways that there are in Keras on every backend."""
+TORCH_ONLY = frozenset(
+    {"relocate", "strided gradients", "strided parameters", "one thread", "three threads"}
+)
+"""What there is on PyTorch, whose tensors have strides and whose threads can be set."""
 
 Apply = Callable[[list[Any]], None]
 """Makes an update with gradients."""
@@ -36,62 +59,87 @@ def jitted(optimizer: Any, variables: list[Any]) -> Apply:
     return apply
 
 
-class _KerasBackend(SteppingBackend):
-    features = PLAIN - {"groups"}
+class KerasBackend(SteppingBackend):
+    """``innaprop.keras.INNAprop`` for the weights of a model."""
+
+    features = (PLAIN - {"groups"}) | EVENTS | WAYS
     # Keras counts iterations for all variables.
     counts = "run"
+    dtypes: ClassVar[tuple[str, ...]] = STORAGE
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
-    stored_as: ClassVar[str | None] = None
-    """Dtype of the variables, if it is not the one that is asked for."""
+    mutable_tensors: ClassVar[bool] = False
+    """Whether an update could write into the gradients that it is given."""
+
+    _model: Any
+    _variables: list[Any]
+    _optimizer: Any
+    _outer: Any
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
         """Return some: every case is traced or compiled anew, or every update takes long."""
         return some()
 
+    @classmethod
+    def lacks(cls, case: Case, dtype: str) -> str:
+        """Return why it does not follow a case in a dtype."""
+        if dtype.endswith(RESIDUAL) and case.way == "moving average":
+            return "averages of 16-bit variables without their residuals"
+        return super().lacks(case, dtype)
+
     def begin(self, case: Case, dtype: str) -> None:
         import keras
 
-        from innaprop.keras import INNAprop
+        from innaprop_conformance.backends import keras_events
 
+        self._case, self._storage = case, case.storage(dtype)
+        self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
         # Keras holds the learning rate in floatx.
-        keras.config.set_floatx(dtype)
-        self._dtype = self.stored_as or dtype
-        self._variables = [keras.Variable(p, dtype=self._dtype) for p in case.parameters()]
-        # Groups differ in nothing but in whether their weights decay.
-        group = max(case.groups, key=lambda group: group.hyperparameters.weight_decay)
-        h = group.hyperparameters
-        self._optimizer = INNAprop(
-            h.gamma,
-            group.alpha or h.alpha,
-            group.beta or h.beta,
-            h.sigma,
-            h.eps,
-            h.weight_decay,
-            decay_momentum=h.decay_momentum,
-        )
-        self._optimizer.exclude_from_weight_decay(
-            [
-                variable
-                for variable, owner in zip(self._variables, case.owners, strict=True)
-                if owner.hyperparameters.weight_decay != h.weight_decay
-            ]
-        )
-        self._optimizer.build(self._variables)
+        keras.config.set_floatx("float64" if "float64" in self._storage else "float32")
+        self._model = keras_events.model(self)
+        self._variables = list(self._model.trainable_variables)
+        self.adopt(self._model, keras_events.optimizer(self))
+        self._steps = keras_events.steps(case)
+        keras_events.watch_options(self)
+        if case.counted:
+            keras_events.begin_counted(self)
+
+    def adopt(self, model: Any, optimizer: Any) -> None:
+        """Have the run go on with a model and an optimizer that is built for it."""
+        import keras
+
+        self._model, self._optimizer = model, optimizer
+        self._variables = list(model.trainable_variables)
+        self._outer = optimizer
+        if self._case.way == "loss scaling":
+            self._outer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1024.0)
+            self._outer.build(self._variables)
         self._apply = self._make_apply()
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        import keras
+        # Only where it changes: what was loaded must not be mended by the caller.
+        if gammas != self._given_gammas and not self._case.way.startswith("step size"):
+            self._optimizer.learning_rate = gammas[0]
+            self._given_gammas = gammas
+        self._steps(self, gradients)
 
-        self._optimizer.learning_rate = gammas[0]
-        self._apply(
-            [None if g is None else keras.ops.convert_to_tensor(g, self._dtype) for g in gradients]
-        )
+    def happen(self, event: Event) -> None:
+        from innaprop_conformance.backends import keras_events
+
+        keras_events.HAPPEN[event.kind](self, event)
 
     def parameters(self) -> list[NDArray[np.floating]]:
-        import keras
+        from innaprop_conformance.backends import keras_events
 
-        return [keras.ops.convert_to_numpy(v) for v in self._variables]
+        return [
+            keras_events.array(self._optimizer.master_weights(v) if dtype.endswith(RESIDUAL) else v)
+            for v, dtype in zip(self._variables, self._storage, strict=True)
+        ]
+
+    def observed(self) -> list[NDArray[np.floating]]:
+        from innaprop_conformance.backends import keras_events
+
+        return keras_events.observed(self)
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
         from innaprop_conformance.training.keras import train
@@ -99,13 +147,14 @@ class _KerasBackend(SteppingBackend):
         return train(task, optimizer, progress)
 
     def _make_apply(self) -> Apply:
-        return lambda gradients: self._optimizer.apply(gradients, self._variables)
+        return lambda gradients: self._outer.apply(gradients, self._variables)
 
 
-class _Few(_KerasBackend):
-    """Another mode or storage of a backend, of which every update or every case takes long."""
+class _Few(KerasBackend):
+    """Another mode of a backend, of which every update or every case takes long."""
 
-    features = _KerasBackend.features - {"long runs"}
+    features = PLAIN - {"groups", "long runs"}
+    dtypes = ("float32",)
     optimizers = ()
 
     @classmethod
@@ -114,36 +163,22 @@ class _Few(_KerasBackend):
         return few()
 
 
-class _BFloat16(_Few):
-    """Variables in bfloat16: together with their residuals they are to be float32's trajectory."""
-
-    dtypes = ("float32",)
-    stored_as = "bfloat16"
-
-    def parameters(self) -> list[NDArray[np.floating]]:
-        import keras
-
-        return [
-            keras.ops.convert_to_numpy(self._optimizer.master_weights(v)) for v in self._variables
-        ]
-
-
 class _Eager(_Few):
-    """Operation by operation, where the framework would compile; which follows float64 too."""
+    """Operation by operation, where the framework would compile."""
 
     mode = "eager"
-    dtypes = ("float32",)
 
     def _make_apply(self) -> Apply:
-        return _KerasBackend._make_apply(self)
+        return KerasBackend._make_apply(self)
 
 
-class KerasOnTensorFlow(_KerasBackend):
+class KerasOnTensorFlow(KerasBackend):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function``."""
 
     mode = "compiled"
     distributions = ("keras", "tensorflow")
     modules = ("keras", "tensorflow")
+    features = KerasBackend.features | {"sparse gradients"}
     environment = MappingProxyType({"KERAS_BACKEND": "tensorflow"})
 
     def _make_apply(self) -> Apply:
@@ -154,48 +189,53 @@ class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
     def _make_apply(self) -> Apply:
-        return in_function(_KerasBackend._make_apply(self), jit_compile=True)
+        return in_function(KerasBackend._make_apply(self), jit_compile=True)
 
 
 class KerasOnTensorFlowEagerly(_Eager, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, eagerly."""
 
 
-class KerasOnTensorFlowInBFloat16(_BFloat16, KerasOnTensorFlow):
-    """``innaprop.keras.INNAprop`` on TensorFlow, with bfloat16 variables."""
-
-
-class KerasOnJAX(_KerasBackend):
+class KerasOnJAX(KerasBackend):
     """``innaprop.keras.INNAprop`` on JAX, through ``stateless_apply`` under ``jax.jit``."""
 
     mode = "compiled"
     distributions = ("keras", "jax")
     modules = ("keras", "jax")
+    features = KerasBackend.features | {"sparse gradients"}
     environment = MappingProxyType({"KERAS_BACKEND": "jax"})
 
     def begin(self, case: Case, dtype: str) -> None:
         jax = importlib.import_module("jax")
-        jax.config.update("jax_enable_x64", dtype == "float64")
+        jax.config.update("jax_enable_x64", "float64" in case.storage(dtype))
         super().begin(case, dtype)
 
     def _make_apply(self) -> Apply:
-        return jitted(self._optimizer, self._variables)
+        return jitted(self._outer, self._variables)
 
 
 class KerasOnJAXEagerly(_Eager, KerasOnJAX):
     """``innaprop.keras.INNAprop`` on JAX, eagerly."""
 
 
-class KerasOnJAXInBFloat16(_BFloat16, KerasOnJAX):
-    """``innaprop.keras.INNAprop`` on JAX, with bfloat16 variables."""
-
-
-class KerasOnTorch(_KerasBackend):
+class KerasOnTorch(KerasBackend):
     """``innaprop.keras.INNAprop`` on PyTorch."""
 
     distributions = ("keras", "torch")
     modules = ("keras", "torch")
+    features = KerasBackend.features | TORCH_ONLY
+    mutable_tensors = True
     environment = MappingProxyType({"KERAS_BACKEND": "torch"})
+
+    @contextmanager
+    def threads(self, number: int) -> Iterator[None]:
+        torch = importlib.import_module("torch")
+        before = torch.get_num_threads()
+        torch.set_num_threads(number)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class KerasOnTorchCompiled(WithCompiler, _Few, KerasOnTorch):
@@ -205,14 +245,9 @@ class KerasOnTorchCompiled(WithCompiler, _Few, KerasOnTorch):
     # A step without one of its gradients is compiled anew.
     features = _Few.features - {"missing gradients"}
     compilers = ("c++", "g++", "clang++")
-    dtypes = ("float32",)
 
     def _make_apply(self) -> Apply:
         compiler = importlib.import_module("torch")
         compiler.compiler.reset()
         compiled: Apply = compiler.compile(super()._make_apply())
         return compiled
-
-
-class KerasOnTorchInBFloat16(_BFloat16, KerasOnTorch):
-    """``innaprop.keras.INNAprop`` on PyTorch, with bfloat16 variables."""

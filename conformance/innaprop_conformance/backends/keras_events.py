@@ -1,0 +1,392 @@
+"""What happens in a run in Keras, and the ways to make an update, each as users do it."""
+
+import copy
+import importlib
+import pickle
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+import innaprop
+from innaprop.keras import INNAprop
+from innaprop_conformance.backends.states import OTHERS, file_of_state, write_counted
+from innaprop_conformance.cases import Array, Case, Event, Group, Schedule
+from innaprop_conformance.cases.dtypes import RESIDUAL, stored_as
+
+if TYPE_CHECKING:
+    from innaprop_conformance.backends.keras import KerasBackend as Run
+
+Step = Callable[["Run", list[Array | None]], None]
+
+_PACKAGE = "innaprop_conformance"
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class Parameters(keras.Model):  # type: ignore[misc]
+    """A model that is nothing but weights: a file holds an optimizer as part of its model."""
+
+    def __init__(self, weights: list[dict[str, Any]], **options: Any) -> None:
+        super().__init__(**options)
+        self._given = weights
+        for weight in weights:
+            of_weight = {**weight, "shape": tuple(weight["shape"])}
+            self.add_weight(initializer="zeros", **of_weight)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return what comes in."""
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make this model again."""
+        return {**super().get_config(), "weights": [dict(weight) for weight in self._given]}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class Scheduled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A case's schedule of alpha or beta as an object of Keras, which a file can hold."""
+
+    def __init__(self, **values: Any) -> None:
+        self._schedule = Schedule(**values)
+
+    def __call__(self, step: Any) -> Any:
+        """Return the value for the update that ``step`` others came before."""
+        return self._schedule(step)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make this schedule again."""
+        return asdict(self._schedule)
+
+
+def array(given: Any) -> NDArray[Any]:
+    """Return a copy of the values of a tensor or variable; bfloat16 as float32."""
+    # NumPy has no bfloat16.
+    if keras.backend.standardize_dtype(given.dtype) == "bfloat16":
+        given = ops.cast(given, "float32")
+    return np.array(ops.convert_to_numpy(given))
+
+
+def model(run: "Run") -> Any:
+    """Return a model whose weights are the case's parameters, of their initial values."""
+    case = run._case
+    decay = decaying(case).hyperparameters.weight_decay
+    weights = [
+        {
+            "shape": list(shape),
+            "dtype": stored_as(dtype),
+            "name": f"{'kernel' if owner.hyperparameters.weight_decay == decay else 'bias'}_{i}",
+        }
+        for i, (shape, dtype, owner) in enumerate(
+            zip(case.shapes, run._storage, case.owners, strict=True)
+        )
+    ]
+    made = Parameters(weights)
+    for i, (variable, values) in enumerate(
+        zip(made.trainable_variables, case.parameters(), strict=True)
+    ):
+        narrow = keras.backend.standardize_dtype(variable.dtype) == "bfloat16"
+        given = values if narrow else values.astype(variable.dtype)
+        run.watch(f"initial parameter {i}", given)
+        variable.assign(given)
+        if case.way == "strided parameters":
+            variable.value.data = _strided(variable.value.data)
+    return made
+
+
+def decaying(case: Case) -> Group:
+    """Return the group whose options the optimizer has: those that decay, if they differ."""
+    return max(case.groups, key=lambda group: group.hyperparameters.weight_decay)
+
+
+def optimizer(run: "Run") -> INNAprop:
+    """Return an optimizer with the case's options, built for the run's variables."""
+    case = run._case
+    made = INNAprop() if case.way == "defaults" else _with_options(run)
+    decay = decaying(case).hyperparameters.weight_decay
+    excluded = [
+        variable
+        for variable, owner in zip(run._variables, case.owners, strict=True)
+        if owner.hyperparameters.weight_decay != decay
+    ]
+    if case.way == "excluded by name":
+        made.exclude_from_weight_decay(var_names=["^bias_"])
+    elif excluded:
+        made.exclude_from_weight_decay(excluded)
+    made.build(run._variables)
+    return made
+
+
+def _with_options(run: "Run") -> INNAprop:
+    case = run._case
+    group = decaying(case)
+    h = group.hyperparameters
+    dampings = {
+        name: getattr(h, name) if schedule is None else Scheduled(**asdict(schedule))
+        for name, schedule in (("alpha", group.alpha), ("beta", group.beta))
+    }
+    for name, value in dampings.items():
+        if isinstance(value, Scheduled):
+            run.watch(f"the schedule of {name}", value, Scheduled.get_config)
+    if case.way == "preset":
+        dampings = dict(innaprop.BEST_ACCURACY)
+    of_way: dict[str, dict[str, Any]] = {
+        "accumulation": {"gradient_accumulation_steps": 2},
+        "clip by value": {"clipvalue": case.amount},
+        "clip by norm": {"clipnorm": case.amount},
+        "clip by global norm": {"global_clipnorm": case.amount},
+        "moving average": {"use_ema": True, "ema_momentum": case.amount},
+    }
+    rate: Any = h.gamma
+    if case.way == "step size schedule":
+        assert group.gamma is not None
+        rate = keras.optimizers.schedules.PolynomialDecay(
+            group.gamma.peak, group.gamma.steps, group.gamma.end
+        )
+    elif case.way == "step size function":
+
+        def rate() -> Any:
+            updates = ops.cast(made.iterations, keras.config.floatx())
+            return group.gamma and group.gamma(updates)
+
+    made = INNAprop(
+        rate,
+        sigma=h.sigma,
+        epsilon=h.eps,
+        weight_decay=h.weight_decay,
+        decay_momentum=h.decay_momentum,
+        residual=any(dtype.endswith(RESIDUAL) for dtype in run._storage),
+        **dampings,
+        **of_way.get(case.way, {}),
+    )
+    return made
+
+
+def begin_counted(run: "Run") -> None:
+    """Have a run's optimizer count updates that were made before."""
+    with file_of_state() as path:
+        write_counted(path, run._case, [variable.path for variable in run._variables])
+        innaprop.load_state(path, run._optimizer)
+
+
+def steps(case: Case) -> Step:
+    """Return what makes an update of a case."""
+    return {
+        "accumulation": _accumulated,
+        "loss scaling": _scaled,
+        "sparse gradients": _sparse,
+    }.get(case.way, _plain)
+
+
+def tensors(run: "Run", gradients: list[Array | None]) -> list[Any]:
+    """Return gradients as tensors, of their variables' dtypes as when losses are derived."""
+    made: list[Any] = [
+        None if g is None else ops.convert_to_tensor(g, variable.dtype)
+        for g, variable in zip(gradients, run._variables, strict=True)
+    ]
+    if run._case.way == "strided gradients":
+        made = [g if g is None else _strided(g) for g in made]
+    run.forget_watched("gradient")
+    if run.mutable_tensors:
+        for i, g in enumerate(made):
+            if g is not None:
+                run.watch(f"gradient {i}", g, array)
+    return made
+
+
+def _strided(made: Any) -> Any:
+    """Return the same values as every second element of something larger, and transposed."""
+    torch = importlib.import_module("torch")
+    if made.dim() > 1:
+        made = made.mT.contiguous().mT
+    return torch.stack([made, torch.full_like(made, torch.nan)], -1)[..., 0]
+
+
+def _plain(run: "Run", gradients: list[Array | None]) -> None:
+    run._apply(tensors(run, gradients))
+
+
+def _accumulated(run: "Run", gradients: list[Array | None]) -> None:
+    for share in (4.0, -2.0):  # Exact in binary, and of mean one.
+        run._apply(tensors(run, [None if g is None else share * g for g in gradients]))
+
+
+def _scaled(run: "Run", gradients: list[Array | None]) -> None:
+    if all(g is None for g in gradients):
+        gradients = [np.ones(shape) for shape in run._case.shapes]
+        gradients[1] = np.full(run._case.shapes[1], np.inf)
+    run._apply([run._outer.scale_loss(g) for g in tensors(run, gradients)])
+
+
+def _sparse(run: "Run", gradients: list[Array | None]) -> None:
+    run._apply(
+        [
+            _rows(g, keras.backend.standardize_dtype(variable.dtype))
+            for g, variable in zip(gradients, run._variables, strict=True)
+            if g is not None
+        ]
+    )
+
+
+def _rows(gradient: Array, dtype: str) -> Any:
+    """Return a gradient as rows in two parts each, one of which comes after all other rows.
+
+    There are always two entries for each row of the variable, so that nothing has to be compiled
+    anew; those for which there is no row left are zeros for one that is there.
+    """
+    n = len(gradient)
+    present = np.flatnonzero(gradient.reshape(n, -1).any(axis=1))
+    rows = np.resize(present if len(present) else [0], n)
+    values = gradient[rows]
+    values[max(len(present), 1) :] = 0
+    # Exact in 16 bits too: powers of two, of sum one.
+    rows, values = np.concatenate([rows, rows[::-1]]), np.concatenate([2 * values, -values[::-1]])
+    if keras.backend.backend() == "tensorflow":
+        slices = importlib.import_module("tensorflow").IndexedSlices
+        shape = ops.convert_to_tensor(gradient.shape, "int32")
+        indices = ops.convert_to_tensor(rows, "int32")
+        return slices(ops.convert_to_tensor(values, dtype), indices, shape)
+    sparse = importlib.import_module("jax.experimental.sparse")
+    indices = ops.convert_to_tensor(rows[:, None], "int32")
+    return sparse.BCOO((ops.convert_to_tensor(values, dtype), indices), shape=gradient.shape)
+
+
+def observed(run: "Run") -> list[NDArray[Any]]:
+    """Return what the case's way says is judged."""
+    if run._case.way == "psi":
+        return [array(run._optimizer.psi(variable)) for variable in run._variables]
+    if run._case.way != "moving average":
+        return run.parameters()
+    # As at the end of ``fit``; and back, since the run goes on.
+    weights = [array(variable) for variable in run._variables]
+    run._optimizer.finalize_variable_values(run._variables)
+    averages = [array(variable) for variable in run._variables]
+    for variable, weight in zip(run._variables, weights, strict=True):
+        variable.assign(weight)
+    return averages
+
+
+def _cloned(run: "Run") -> Any:
+    cloned = Parameters.from_config(run._model.get_config())
+    for variable, old in zip(cloned.trainable_variables, run._variables, strict=True):
+        variable.assign(old)
+    return cloned
+
+
+def _of_another_rate(config: dict[str, Any]) -> INNAprop:
+    """Return an optimizer of a config but for the learning rate, which is state."""
+    return INNAprop.from_config({**config, "learning_rate": OTHERS.gamma})
+
+
+def watch_options(run: "Run") -> None:
+    """Have the config of whatever optimizer the run goes on with compared: it stays as it is."""
+    run.watch("the config", run, _config)
+
+
+def _config(run: "Run") -> dict[str, Any]:
+    """Return a run's config, but for the learning rate, which schedules change, and the name."""
+    config = run._optimizer.get_config()
+    return {key: config[key] for key in config.keys() - {"learning_rate", "name"}}
+
+
+def _reload(run: "Run", event: Event) -> None:
+    """Save and load a model, and then its weights, for an optimizer of another learning rate."""
+    with tempfile.TemporaryDirectory() as folder:
+        run._model.compile(run._optimizer, "mse")
+        run._model.save(Path(folder, "model.keras"))
+        loaded = keras.models.load_model(Path(folder, "model.keras"))
+        loaded.save_weights(Path(folder, "model.weights.h5"))
+        model = Parameters.from_config(loaded.get_config())
+        model.compile(_of_another_rate(loaded.optimizer.get_config()), "mse")
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(Path(folder, "model.weights.h5"))
+    run.adopt(model, model.optimizer)
+
+
+def _portable_reload(run: "Run", event: Event) -> None:
+    h = OTHERS
+    with file_of_state() as path:
+        innaprop.save_state(path, run._optimizer)
+        model = _cloned(run)
+        other = INNAprop(
+            h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay,
+            residual=run._optimizer.residual,
+        )  # fmt: skip
+        other.build(model.trainable_variables)
+        names = [variable.path for variable in run._variables]
+        new = dict(zip(names, model.trainable_variables, strict=True))
+        innaprop.load_state(path, other, new)
+    run.adopt(model, other)
+
+
+def _hand_over(run: "Run", event: Event) -> None:
+    """Hand a store of arrays to one optimizer, and its arrays as a list to another."""
+    config = run._optimizer.get_config()
+    store: dict[str, Any] = {}
+    run._optimizer.save_own_variables(store)
+    run.watch("the config in the state", config)
+    for name, values in store.items():
+        run.watch(f"{name} in the store", values)
+    model = _cloned(run)
+    one, other = INNAprop.from_config(config), _of_another_rate(config)
+    one.build(model.trainable_variables)
+    one.load_own_variables(store)
+    _step_aside(run._optimizer, run._variables)
+    weights = [array(variable) for variable in one.variables]
+    for i, values in enumerate(weights):
+        run.watch(f"array {i} of the weights", values)
+    other.build(model.trainable_variables)
+    other.set_weights(weights)
+    run.adopt(model, other)
+
+
+def _step_aside(old: INNAprop, variables: list[Any]) -> None:
+    """Have the one that is left make an update of its own, which nobody else may notice."""
+    old.apply([ops.ones(v.shape, v.dtype) for v in variables], variables)
+
+
+def _copied(run: "Run", make: Callable[[Any], Any]) -> None:
+    old, variables = run._optimizer, run._variables
+    run._model.compile(old, "mse")
+    model = make(run._model)
+    run.adopt(model, model.optimizer)
+    _step_aside(old, variables)
+
+
+def _change(run: "Run", event: Event) -> None:
+    for name, value in event.values:
+        setattr(run._optimizer, {"eps": "epsilon"}.get(name, name), value)
+    # Functions that are compiled hold options as constants, as in every optimizer of Keras.
+    run.adopt(run._model, run._optimizer)
+    watch_options(run)
+
+
+def _replace(run: "Run", event: Event) -> None:
+    assert event.parameter is not None
+    variable = run._variables[event.parameter]
+    variable.assign(ops.convert_to_tensor(run._case.replacement(event), variable.dtype))
+
+
+def _relocate(run: "Run", event: Event) -> None:
+    for variable in [*run._variables, *run._optimizer.variables]:
+        variable.value.data = variable.value.data.clone()
+
+
+HAPPEN: dict[str, Callable[["Run", Event], None]] = {
+    "reload": _reload,
+    "portable reload": _portable_reload,
+    "hand over": _hand_over,
+    "copy": lambda run, event: _copied(run, copy.deepcopy),
+    "pickle": lambda run, event: _copied(run, lambda model: pickle.loads(pickle.dumps(model))),
+    "change": _change,
+    "replace": _replace,
+    "relocate": _relocate,
+    "skip": lambda run, event: None,  # The gradients say it.
+}
+"""By the kind of event, what to do."""

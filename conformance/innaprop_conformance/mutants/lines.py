@@ -64,7 +64,9 @@ class KeptLines:
 
 
 def _sources(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".c") and p.is_file())
+    # Not what only makes mutants and judges them.
+    found = (p for p in folder.rglob("*") if not {"mutants", "faults"} & set(p.parts))
+    return sorted(path for path in found if path.suffix in (".py", ".c") and path.is_file())
 
 
 def _hash(files: Sequence[Path]) -> str:

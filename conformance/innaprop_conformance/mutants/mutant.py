@@ -57,10 +57,20 @@ def path_of(file: str) -> Path:
 
 
 def compiles(mutant: Mutant, command: Sequence[str]) -> bool:
-    """Return whether a command takes the file with the change in it; with no command, True."""
-    if not command:
-        return True
+    """Return whether a file with the change in it compiles.
+
+    Args:
+        mutant: Which.
+        command: Gets the path of the file and fails if it does not compile; none is needed for
+            Python.
+    """
     path = path_of(mutant.file)
+    if not command:
+        try:
+            compile(apply(path.read_text(encoding="utf-8"), mutant.change), path.name, "exec")
+        except (SyntaxError, ValueError):
+            return False
+        return True
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, path.name)
         file.write_text(apply(path.read_text(encoding="utf-8"), mutant.change), encoding="utf-8")

@@ -5,8 +5,10 @@ imports. So is what nobody's run depends on: ``TYPE_CHECKING``, overloads.
 """
 
 import ast
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 _SWAPPED = {
     "Add": ("+", "-"),
@@ -68,7 +70,7 @@ class Change:
 
 
 def changes(text: str) -> list[Change]:
-    """Return all changes of a Python source that still compile, in the source's order.
+    """Return all changes of a Python source, in the source's order; not all of them compile.
 
     Args:
         text: The source.
@@ -78,7 +80,7 @@ def changes(text: str) -> list[Change]:
     """
     walk = _Walk(text)
     walk.visit(ast.parse(text))
-    return [c for c in dict.fromkeys(walk.found) if _compiles(text, c)]
+    return list(dict.fromkeys(walk.found))
 
 
 def apply(text: str, change: Change) -> str:
@@ -88,14 +90,6 @@ def apply(text: str, change: Change) -> str:
     return f"{text[:at]}{change.new}{text[at + len(change.old) :]}"
 
 
-def _compiles(text: str, change: Change) -> bool:
-    try:
-        compile(apply(text, change), "mutant", "exec")
-    except (SyntaxError, ValueError):
-        return False
-    return True
-
-
 @dataclass
 class _Walk(ast.NodeVisitor):
     text: str
@@ -103,6 +97,7 @@ class _Walk(ast.NodeVisitor):
 
     def __post_init__(self) -> None:
         self._lines = self.text.splitlines(keepends=True)
+        self._starts = [0, *accumulate(map(len, self._lines))]
         self._scope: list[str] = []
         self._statement: ast.stmt | None = None
         self._elsewhere: set[int] = set()
@@ -114,7 +109,7 @@ class _Walk(ast.NodeVisitor):
     def _offset(self, line: int, column: int) -> int:
         # Columns count bytes of UTF-8.
         before = self._lines[line - 1].encode()[:column].decode()
-        return sum(map(len, self._lines[: line - 1])) + len(before)
+        return self._starts[line - 1] + len(before)
 
     def _span(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
         assert node.end_lineno is not None
@@ -136,9 +131,9 @@ class _Walk(ast.NodeVisitor):
             new += self.text[at:low] + other
             at = high
         old, new = self.text[first:last], new + self.text[at:last]
-        line = self.text.count("\n", 0, first) + 1
+        line = bisect_right(self._starts, first)
         assert self._statement is not None
-        lines = {self._statement.lineno, self.text.count("\n", 0, start) + 1}
+        lines = {self._statement.lineno, bisect_right(self._starts, start)}
         # Whoever imports the file comes by a definition: what counts is who uses it.
         lines = self._elsewhere or lines
         if old != new:
@@ -163,7 +158,7 @@ class _Walk(ast.NodeVisitor):
         else:
             super().visit(node)
 
-    def _visit_all(self, nodes: list[ast.AST]) -> None:
+    def _visit_all(self, nodes: Iterable[ast.AST]) -> None:
         for node in nodes:
             self.visit(node)
 
@@ -342,10 +337,12 @@ class _Walk(ast.NodeVisitor):
         if len(node.args) > 1:
             start = self._span(node.args[-2])[1]
             self._add("argument dropped", (start, self._span(node.args[-1])[1], ""))
+        self._visit_all([node.func, *node.args])
         for keyword in node.keywords:
+            # That lengths are equal is checked, not made so.
             if keyword.arg not in ("strict", "stacklevel"):
                 self._drop_keyword(node, keyword)
-        self.generic_visit(node)
+                self.visit(keyword)
 
     # What is changed in several places.
 

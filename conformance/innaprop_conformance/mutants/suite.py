@@ -55,11 +55,14 @@ class SuiteJudge:
         cache: A folder for what mutants compile.
         seconds: After which no other case is begun for a mutant.
         jobs: Processes at a time.
+        grace: Seconds more, after which the process is ended. Default ``GRACE``.
     """
 
-    def __init__(self, truths: Path | None, cache: Path, seconds: float, jobs: int) -> None:
+    def __init__(
+        self, truths: Path | None, cache: Path, seconds: float, jobs: int, grace: float = GRACE
+    ) -> None:
         self._truths, self._cache = truths, cache
-        self._seconds, self._jobs = seconds, jobs
+        self._seconds, self._jobs, self._limit = seconds, jobs, seconds + grace
         self._caught: Counter[str] = Counter()
 
     def ask(
@@ -103,7 +106,7 @@ class SuiteJudge:
         answer: Message = {}
         for _ in range(2):
             fault["cases"] = [case for case, _ in self._caught.most_common(10)]
-            answer = asked.ask({"fault": fault, "seconds": self._seconds}, self._seconds + GRACE)
+            answer = asked.ask({"fault": fault, "seconds": self._seconds}, self._limit)
             if not answer.get("unwell"):
                 break
             # What an earlier mutant has left in the framework may have caught this one.

@@ -27,7 +27,7 @@ def begin(folder: str, roots: tuple[str, ...]) -> None:
     seen: set[tuple[CodeType, int]] = set()
 
     def note(code: CodeType, line: int) -> None:
-        if (code, line) not in seen:
+        if line and (code, line) not in seen:
             seen.add((code, line))
             os.write(out, f"{os.path.abspath(code.co_filename)}\t{line}\n".encode())
 

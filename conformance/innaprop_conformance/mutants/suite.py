@@ -20,6 +20,8 @@ GRACE = 120.0
 """Seconds that a process may take to start, and for the case that it is at when time is up."""
 FOLLOWED = 4
 """Updates of a case that are followed to see which lines are run."""
+TOGETHER = 50
+"""Mutants of one process: frameworks keep something of every adapter that they have met."""
 Note = Callable[[Mutant, str, dict[str, Any]], None]
 """Takes a mutant, a backend, and what came of it."""
 
@@ -129,9 +131,13 @@ class _Asked:
         self._environment = environment
         self._job = {"backend": name, "updates": UPDATES, "truths": truths and str(truths)}
         self._worker: Worker | None = None
+        self._asked = 0
 
     def ask(self, message: Message, seconds: float) -> Message:
         """Return the answer; or how the process died, also of being too late."""
+        if self._asked == TOGETHER:
+            self.end()
+        self._asked += 1
         if self._worker is None:
             self._worker = Worker(MODULE, environment=self._environment, timeout=24 * 3600.0)
             self._worker.tell(self._job)
@@ -158,7 +164,7 @@ class _Asked:
     def end(self) -> None:
         if self._worker is not None:
             self._worker.__exit__()
-            self._worker = None
+            self._worker, self._asked = None, 0
 
 
 def _how(catch: Mapping[str, Any]) -> str:

@@ -79,6 +79,7 @@ def test_operators(text, operator, expected):
         "raise ValueError(1 + 1)",
         "def f(a: 'int | 1' = b) -> g[1]:\n    pass",
         "x: g[1] = a",
+        "Array = NDArray[np.float64]",
         "x = f'{1 + 1}'",
         "from a import b",
         "if TYPE_CHECKING:\n    x = 1",

@@ -188,6 +188,8 @@ class _Walk(ast.NodeVisitor):
         self._keys.append(_key_strings(node))
         uses = _uses_in_functions(node)
         for statement in _without_docstring(node.body):
+            if isinstance(getattr(statement, "value", None), ast.Subscript):
+                continue  # The name of a type.
             self._elsewhere = {n for name in _names_of(statement) for n in uses.get(name, ())}
             self.visit(statement)
             self._elsewhere = set()

@@ -174,7 +174,8 @@ class Campaign:
 
     @cached_property
     def _places(self) -> dict[str, Path]:
-        files = [file for target in self.targets for file in target.files]
+        # Of all targets: what is measured for one is kept for all.
+        files = [file for target in self.plan.targets for file in target.files]
         return places_of(frozenset(file.partition("/")[0] for file in files))
 
     @cached_property

@@ -7,13 +7,12 @@ file with the names of those that are not run.
 
 import os
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 FAILED, LEFT_OUT = "INNAPROP_MUTANTS_FAILED", "INNAPROP_MUTANTS_LEFT_OUT"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     """Leave out tests."""
     file = os.environ.get(LEFT_OUT)
     left_out = set(Path(file).read_text(encoding="utf-8").splitlines()) if file else set()
@@ -29,13 +28,13 @@ def _note(name: str) -> None:
             print(name, file=file)
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+def pytest_runtest_logreport(report: Any) -> None:
     """Note a test that failed."""
     if report.failed:
         _note(report.nodeid)
 
 
-def pytest_collectreport(report: pytest.CollectReport) -> None:
+def pytest_collectreport(report: Any) -> None:
     """Note a file that could not be imported."""
     if report.failed:
         _note(report.nodeid)

@@ -14,9 +14,12 @@ class Edit:
     file: str
     """Path below the folder that is on ``sys.path``: ``innaprop/torch/kernel.c``."""
     old: str
-    """What the file has there, exactly once."""
+    """What the file has there, exactly once if no line is given."""
     new: str
     """What the fault puts there."""
+    line: int | None = None
+    """The line that ``old`` begins at the start of, 1 for the first: for what stands in the file
+    more than once. Default None."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Fault:
     cases: tuple[str, ...] = ()
     """Names of cases to try before all others."""
     raises: str | None = None
-    """Part of the message with which the backend itself refuses the faulty adapter. Where it is
-    missing, an exception is a mistake in the fault."""
+    """Part of the message with which the backend itself refuses the faulty adapter; empty: of
+    any. Where it is missing, an exception is a mistake in the fault."""
 
     @property
     def packages(self) -> set[str]:
@@ -61,7 +64,8 @@ class Fault:
         values = dict(values)
         edits = values.pop("edits", None)
         if edits is None:
-            edits = [{key: values.pop(key) for key in ("file", "old", "new") if key in values}]
+            names = ("file", "old", "new", "line")
+            edits = [{key: values.pop(key) for key in names if key in values}]
         for name in ("backends", "cases"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values, edits=tuple(Edit(**edit) for edit in edits))

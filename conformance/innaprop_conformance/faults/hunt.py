@@ -5,6 +5,8 @@ these it says in a whole run too.
 """
 
 import importlib
+import math
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,26 +45,34 @@ class Hunter:
     def __init__(self, backend: str, updates: int, truths: Path | None) -> None:
         self._backend, self._updates, self._truths = backend, updates, truths
 
-    def hunt(self, fault: Fault) -> Catch | None:
+    def hunt(self, fault: Fault, seconds: float = math.inf) -> Catch | None:
         """Return how a fault is caught, by the first case that does so; or None.
+
+        Args:
+            fault: What to seed.
+            seconds: After which no other case is begun. Default: never.
 
         Raises:
             ValueError: The fault does not fit its source, or names a case that is not there.
+            TimeoutError: Time is up, and no case has caught the fault.
             Exception: What the faulty adapter raised, unless the fault says that it does.
         """
+        end = time.monotonic() + seconds
         if unknown := set(fault.cases) - CASES.keys():
             raise ValueError(f"{fault.name}: there is no case {', '.join(unknown)}")
         with seeded(fault):
             backend = self._load()
             names = _large_steps_first(backend.cases())
-            for name in [*(n for n in fault.cases if n in names), *names]:
+            for name in dict.fromkeys([*(n for n in fault.cases if n in names), *names]):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not caught in {seconds:g} s, when {name} would be next")
                 for dtype in self._dtypes(backend, CASES[name]):
                     try:
                         verdict = self._verdict(backend, name, dtype)
                     except Exception as error:
-                        if fault.raises and fault.raises in str(error):
-                            return Catch(name, dtype, None, fault.raises)
-                        raise
+                        if fault.raises is None or fault.raises not in str(error):
+                            raise
+                        return Catch(name, dtype, None, fault.raises or told(error))
                     if not verdict.passed:
                         return Catch(name, dtype, verdict.left_at)
         return None
@@ -107,6 +117,12 @@ class Hunter:
 
     def _shortened(self, case: Case, seed: int) -> Case:
         return replace(case, seed=seed, steps=min(self._updates, case.steps))
+
+
+def told(error: Exception) -> str:
+    """Return an error as a line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[-1:]])
 
 
 def _large_steps_first(cases: dict[str, Case]) -> list[str]:

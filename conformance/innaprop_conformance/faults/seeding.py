@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from innaprop_conformance.faults.fault import Fault
+from innaprop_conformance.faults.fault import Edit, Fault
 
 OURS = ("innaprop_core", "innaprop", "innaprop_conformance")
 """Packages that hold on to what they imported from each other."""
@@ -39,7 +39,7 @@ def seeded(fault: Fault) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         for package in fault.packages:
             without = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(_folder_of(package), Path(folder, package), ignore=without)
+            shutil.copytree(folder_of(package), Path(folder, package), ignore=without)
         for file, text in texts.items():
             Path(folder, file).write_text(text, encoding="utf-8")
         healthy = _take_out(packages)
@@ -59,25 +59,44 @@ def changed(fault: Fault) -> dict[str, str]:
     """Return the text, with the fault in it, of every file that it changes.
 
     Raises:
-        ValueError: A text to be replaced does not stand in its file exactly once.
+        ValueError: A text to be replaced does not stand in its file exactly once, or not at the
+            line that is given.
     """
     texts: dict[str, str] = {}
     for edit in fault.edits:
         package, _, rest = edit.file.partition("/")
         text = texts.get(edit.file)
         if text is None:
-            path = _folder_of(package) / rest
+            path = folder_of(package) / rest
             text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if (found := text.count(edit.old)) != 1:
-            raise ValueError(
-                f"{edit.file} must have the text to be replaced once, found it {found} times:\n"
-                f"{edit.old}"
-            )
-        texts[edit.file] = text.replace(edit.old, edit.new)
+        at = _place_of(edit, text)
+        texts[edit.file] = f"{text[:at]}{edit.new}{text[at + len(edit.old) :]}"
     return texts
 
 
-def _folder_of(package: str) -> Path:
+def _place_of(edit: Edit, text: str) -> int:
+    """Return where in a file the text to be replaced begins."""
+    if edit.line is not None:
+        at = sum(map(len, text.splitlines(keepends=True)[: edit.line - 1]))
+        if not text.startswith(edit.old, at):
+            raise ValueError(
+                f"{edit.file} must have the text to be replaced at line {edit.line}:\n{edit.old}"
+            )
+        return at
+    if (found := text.count(edit.old)) != 1:
+        raise ValueError(
+            f"{edit.file} must have the text to be replaced once, found it {found} times:\n"
+            f"{edit.old}"
+        )
+    return text.index(edit.old)
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of a package that can be imported.
+
+    Raises:
+        ValueError: There is none.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"{package} must be a package that can be imported")

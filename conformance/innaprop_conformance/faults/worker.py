@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from innaprop_conformance.faults.fault import Fault
-from innaprop_conformance.faults.hunt import Hunter
+from innaprop_conformance.faults.hunt import Hunter, told
 from innaprop_conformance.processes import answers
 
 
@@ -30,8 +30,7 @@ def main() -> None:
             catch = hunter.hunt(fault)
         except Exception as error:
             traceback.print_exc()
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            failure = ": ".join([type(error).__name__, *lines[-1:]])
+            failure = told(error)
         if catch:
             cases.append(catch.case)
         say({"fault": fault.name, "catch": catch and asdict(catch), "error": failure})

@@ -1,0 +1,145 @@
+"""``python -m innaprop_conformance.mutants``: make mutants, and show which judge catches each."""
+
+import sys
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from innaprop_conformance.backends import load_backends
+from innaprop_conformance.faults.tables import markdown
+from innaprop_conformance.files import write_whole
+from innaprop_conformance.mutants import tables
+from innaprop_conformance.mutants.campaign import Campaign, processors, survivors_of
+from innaprop_conformance.mutants.plan import read_plan
+from innaprop_conformance.mutants.results import SUITE, TESTS, Results
+
+BEGIN, END = "<!-- begin: mutants -->\n", "<!-- end: mutants -->\n"
+REST, BOTH = "rest", "both"
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("plan_file", type=FILE, metavar="PLAN")
+@click.option(
+    "--results",
+    "results_file",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON lines: what it holds is not run again, what is found is added.",
+)
+@click.option("--number", default=20, show_default=True, help="Mutants of each target.")
+@click.option("--seed", default=0, show_default=True, help="Another one makes another sample.")
+@click.option(
+    "--target",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this target of the plan; may be given more than once. Default: every one.",
+)
+@click.option(
+    "--judge",
+    type=click.Choice([SUITE, TESTS, REST, BOTH]),
+    default=REST,
+    show_default=True,
+    help="Who is asked: the suite; the tests; the suite, and the tests about the rest; both.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes at a time. Default: the cores.")
+@click.option(
+    "--seconds", default=120.0, show_default=True, help="What a backend gets for a mutant."
+)
+@click.option(
+    "--test-seconds", default=600.0, show_default=True, help="What a run of tests gets for one."
+)
+@click.option("--again", is_flag=True, help="Ask again about what was asked and not caught.")
+@click.option("--reasons", type=FILE, help="TOML: why survivors survive.")
+@click.option(
+    "--missing",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the survivors without a reason there, to be filled in.",
+)
+@click.option("--page", type=FILE, help="Write the tables into this page, between its two marks.")
+def main(
+    plan_file: Path,
+    results_file: Path,
+    number: int,
+    seed: int,
+    names: tuple[str, ...],
+    judge: str,
+    jobs: int | None,
+    seconds: float,
+    test_seconds: float,
+    again: bool,
+    reasons: Path | None,
+    missing: Path | None,
+    page: Path | None,
+) -> None:
+    """Make mutants of the files in PLAN; exit with 0 only if those who survive have a reason.
+
+    It is run in the checkout. Backends that cannot run here are left out.
+    """
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    try:
+        plan = read_plan(plan_file)
+        results = Results(results_file, again=again)
+        known = tables.read_reasons(reasons) if reasons else {}
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    for name in {*names} - {target.name for target in plan.targets}:
+        there = ", ".join(target.name for target in plan.targets)
+        raise click.BadParameter(f"{name!r} is not one of {there}", param_hint="--target")
+    backends = {
+        name: backend
+        for name, backend in load_backends().items()
+        if not backend.load_error and not backend.missing()
+    }
+    campaign = Campaign(
+        plan=plan,
+        targets=[target for target in plan.targets if not names or target.name in names],
+        backends=backends,
+        root=Path.cwd(),
+        results=results,
+        lines_file=results_file.with_suffix(".lines.json"),
+        judges={SUITE} if judge == SUITE else {TESTS} if judge == TESTS else {SUITE, TESTS},
+        jobs=jobs or processors(),
+        seconds=seconds,
+        test_seconds=test_seconds,
+        told=console.print,
+    )
+    mutants = campaign.chosen(number, seed)
+    if judge != TESTS:
+        campaign.ask_suite(mutants)
+    if judge != SUITE:
+        about = list(survivors_of(mutants, results)) if judge == REST else mutants
+        campaign.ask_tests(about)
+    lived = tables.survivors(mutants, results)
+    parts: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
+        (tables.COLUMNS, tables.rows(mutants, results)),
+        (tables.SURVIVORS, tables.survivor_rows(lived, known)),
+    ]
+    for columns, rows in parts:
+        table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, markup=False)
+    for line in [*results.late(mutants, SUITE), *results.late(mutants, TESTS)]:
+        console.print(line)
+    if page:
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        made = "\n".join(markdown(columns, _escaped(rows)) for columns, rows in parts)
+        write_whole(page, f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}")
+    without = [mutant for mutant in lived if not known.get(mutant.id)]
+    if missing:
+        write_whole(missing, "\n".join(map(tables.as_toml, without)))
+    sys.exit(1 if without else 0)
+
+
+def _escaped(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What was found of mutants, in a file of JSON lines to which every finding is added at once."""
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from innaprop_conformance.mutants.mutant import Mutant
+
+SUITE, TESTS = "suite", "tests"
+"""The judges."""
+
+
+class Results:
+    """What judges have said of mutants, by their ids.
+
+    Args:
+        file: Is made if it is not there; else what it holds is not asked again.
+        again: Forget who did not notice which mutant, to ask again. Default False.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+
+    def __init__(self, file: Path, *, again: bool = False) -> None:
+        self._file, self._lock = file, threading.Lock()
+        self._found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+            for line in lines:
+                entry = json.loads(line)
+                if entry["caught"] or not again:
+                    self._found[entry["mutant"], entry["judge"]][entry["by"]] = entry
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} must hold results of mutants: {error}") from error
+
+    def add(self, mutant: Mutant, judge: str, by: str, outcome: dict[str, Any]) -> None:
+        """Add what one backend, or one run of tests, made of a mutant.
+
+        Args:
+            mutant: Which.
+            judge: ``SUITE`` or ``TESTS``.
+            by: Name of the backend, or of the run.
+            outcome: At least "caught", which is None or says how.
+        """
+        entry = {"mutant": mutant.id, "judge": judge, "by": by, **outcome}
+        where = {"file": mutant.file, "line": mutant.change.line}
+        with self._lock, self._file.open("a", encoding="utf-8") as file:
+            print(json.dumps({**entry, **where}), file=file)
+            self._found[mutant.id, judge][by] = entry
+
+    @property
+    def mutants(self) -> set[str]:
+        """Ids of those that somebody was asked about."""
+        return {mutant for (mutant, _), outcomes in self._found.items() if outcomes}
+
+    def asked(self, mutant: Mutant, judge: str) -> set[str]:
+        """Return which backends, or runs of tests, were asked about a mutant."""
+        return set(self._found[mutant.id, judge])
+
+    def caught(self, mutant: Mutant, judge: str) -> str | None:
+        """Return how a judge has caught a mutant, or None."""
+        outcomes = self._found[mutant.id, judge].values()
+        return next((f"{o['by']}: {o['caught']}" for o in outcomes if o["caught"]), None)
+
+    def late(self, mutants: Sequence[Mutant], judge: str) -> list[str]:
+        """Return a line for every mutant that a judge had too little time for."""
+        return [
+            f"{mutant.file}:{mutant.change.line} ({mutant.id}), {by}: {outcome['late']}"
+            for mutant in mutants
+            if not self.caught(mutant, judge)
+            for by, outcome in self._found[mutant.id, judge].items()
+            if outcome.get("late")
+        ]

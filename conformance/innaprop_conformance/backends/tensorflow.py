@@ -52,15 +52,25 @@ class TensorFlowBackend(SteppingBackend):
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype; 16 bits follow what is about them."""
-        if stored_as(dtype).endswith("16") and not _is_narrow_too(case):
-            return "takes too long"
-        return super().lacks(case, dtype)
+        """Return why it does not follow a case in a dtype: to trace all in each takes too long.
+
+        16 bits follow what is about them, float16 a part of that. In float64 events and ways are
+        followed operation by operation, without tracing.
+        """
+        if _is_narrow(dtype):
+            is_about = case.family == "precision" or dtype in case.dtypes
+            is_left_out = not is_about or ("float16" in dtype and case.name not in few())
+        else:
+            families = {"events", "ways", "many parameters"}
+            is_left_out = dtype == "float64" and case.family in families and not cls.eager
+        return "takes too long" if is_left_out else super().lacks(case, dtype)
 
     def begin(self, case: Case, dtype: str) -> None:
         from innaprop_conformance.backends import tensorflow_events
 
         self._case, self._storage = case, case.storage(dtype)
+        # With AutoGraph, which is the default, and without, which is faster to trace.
+        self._autograph = not _is_narrow(dtype)
         self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
         self._joins = {event.parameter for event in case.events if event.kind == "add"}
         self._variables: list[Any] = []
@@ -94,7 +104,9 @@ class TensorFlowBackend(SteppingBackend):
         from innaprop_conformance.backends import tensorflow_events
 
         apply = tensorflow_events.update(self._case, self._optimizer, self.joined())
-        self._apply = apply if self.eager else tf.function(apply, jit_compile=self.jit_compile)
+        if not self.eager:
+            apply = tf.function(apply, autograph=self._autograph, jit_compile=self.jit_compile)
+        self._apply = apply
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         from innaprop_conformance.backends import tensorflow_events
@@ -167,12 +179,12 @@ class TensorFlowXLA(TensorFlowBackend):
         return few() | _in_families("events", "ways")
 
 
-def _is_narrow_too(case: Case) -> bool:
-    return "float16" in case.dtypes or case.family == "mixed dtypes"
-
-
 def _in_families(*families: str) -> dict[str, Case]:
     return {name: case for name, case in CASES.items() if case.family in families}
+
+
+def _is_narrow(dtype: str) -> bool:
+    return stored_as(dtype) in ("bfloat16", "float16")
 
 
 def _has_residual(dtype: str) -> bool:

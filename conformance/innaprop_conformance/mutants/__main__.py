@@ -9,14 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from innaprop_conformance.backends import load_backends
-from innaprop_conformance.faults.tables import markdown
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.mutants import tables
 from innaprop_conformance.mutants.campaign import Campaign, processors, survivors_of
 from innaprop_conformance.mutants.plan import read_plan
 from innaprop_conformance.mutants.results import SUITE, TESTS, Results
+from innaprop_conformance.pages import markdown, write_part
 
-BEGIN, END = "<!-- begin: mutants -->\n", "<!-- end: mutants -->\n"
 REST, BOTH = "rest", "both"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -128,9 +127,8 @@ def main(
     for line in [*results.late(mutants, SUITE), *results.late(mutants, TESTS)]:
         console.print(line)
     if page:
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        made = "\n".join(markdown(columns, _escaped(rows)) for columns, rows in parts)
-        write_whole(page, f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}")
+        made = [markdown(columns, _escaped(rows)) for columns, rows in parts]
+        write_part(page, "mutants", "\n".join(made))
     without = [mutant for mutant in lived if not known.get(mutant.id)]
     if missing:
         write_whole(missing, "\n".join(map(tables.as_toml, without)))

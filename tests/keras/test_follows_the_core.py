@@ -126,7 +126,8 @@ def test_clipped_gradients(run, clip, tensor):
     for i, (variable, theta) in enumerate(zip(variables, start, strict=True)):
         own = [pair[i] for pair in clipped]
         exact = trajectory(run.hyperparameters, theta, own, schedule=run.schedule).theta[-1]
-        np.testing.assert_allclose(numpy(variable), exact, rtol=1e-11)
+        # Keras computes norms in float32.
+        np.testing.assert_allclose(numpy(variable), exact, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("float64")

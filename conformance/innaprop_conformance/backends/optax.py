@@ -90,8 +90,8 @@ class OptaxBackend(SteppingBackend):
         for name, array in given.items():
             self.watch(f"initial {name}", array)
         self._parameters = self._put(given)
-        joining = [name_of(e.parameter) for e in case.events if e.kind == "add" and e.parameter]
-        self._waiting = {name: self._parameters.pop(name) for name in joining}
+        joining = [e.parameter for e in case.events if e.kind == "add" and e.parameter is not None]
+        self._waiting = {self._names[i]: self._parameters.pop(self._names[i]) for i in joining}
         self._state = self._init(self._parameters)
         if case.counted:
             optax_events.begin_counted(self)

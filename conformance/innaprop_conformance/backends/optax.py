@@ -54,6 +54,14 @@ class OptaxBackend(SteppingBackend):
         """Return some: every case is compiled anew."""
         return some()
 
+    @classmethod
+    def lacks(cls, case: Case, dtype: str) -> str:
+        """Return why it does not follow a case in a dtype; residuals follow what is about them."""
+        chosen = case.family in ("precision", "events") or case.way == "psi"
+        if dtype.endswith(RESIDUAL) and not chosen and case.name not in few():
+            return "takes too long"
+        return super().lacks(case, dtype)
+
     def follow(self, case: Case, dtype: str) -> Array:
         # The run without events is to be made by the same functions.
         happens = {event.kind for event in case.events}
@@ -78,13 +86,12 @@ class OptaxBackend(SteppingBackend):
         storage = tuple(self._storage)
         self._recipe = Recipe(case.groups, storage, case.way, case.amount, self._injects)
         self._init, self._step = self._compiled(self._recipe)
-        self._parameters: dict[str, Any] = {}
-        for name, values, of_one in zip(self._names, case.parameters(), self._storage, strict=True):
-            given = self._array(values, of_one, "strided parameters")
-            self.watch(f"initial {name}", given)
-            self._parameters[name] = self._put(given)
-        joining = [name_of(e.parameter) for e in case.events if e.kind == "add" and e.parameter]
-        self._waiting = {name: self._parameters.pop(name) for name in joining}
+        given = self._arrays(case.parameters(), "strided parameters")
+        for name, array in given.items():
+            self.watch(f"initial {name}", array)
+        self._parameters = self._put(given)
+        joining = [e.parameter for e in case.events if e.kind == "add" and e.parameter is not None]
+        self._waiting = {self._names[i]: self._parameters.pop(self._names[i]) for i in joining}
         self._state = self._init(self._parameters)
         if case.counted:
             optax_events.begin_counted(self)
@@ -107,11 +114,9 @@ class OptaxBackend(SteppingBackend):
                 for group, gamma in enumerate(gammas[: len(self.parts())]):
                     self.set_option(group, "learning_rate", gamma)
             self._given_gammas = gammas
-        given = {}
-        for name, values, of_one in zip(self._names, gradients, self._storage, strict=True):
-            if values is not None:
-                given[name] = self._put(self._array(values, of_one, "strided gradients"))
-                self.watch(f"gradient of {name}", given[name], np.asarray)
+        given = self._put(self._arrays(gradients, "strided gradients"))
+        for name, gradient in given.items():
+            self.watch(f"gradient of {name}", gradient, np.asarray)
         optax_events.step(self, given)
         self._made += 1
         if self._case.way == "moving average":
@@ -202,29 +207,38 @@ class OptaxBackend(SteppingBackend):
 
         return compiled(recipe, jitted=self.mode != "eager", donates=self._donates)
 
-    def _array(self, values: Array, dtype: str, strided: str) -> NDArray[Any]:
-        """Return values as NumPy's array of a dtype, in the layout that the way asks for."""
+    def _arrays(self, values: Sequence[Array | None], strided: str) -> dict[str, NDArray[Any]]:
+        """Return values that are there as NumPy's arrays, in the layout that the way asks for."""
         import jax.numpy as jnp
 
-        array = values.astype(jnp.dtype(stored_as(dtype)))
+        arrays = {
+            name: given.astype(jnp.dtype(stored_as(dtype)))
+            for name, given, dtype in zip(self._names, values, self._storage, strict=True)
+            if given is not None
+        }
+        if self._case.way == strided:
+            return {name: _strided(array) for name, array in arrays.items()}
         if self._case.way == "complex":
-            pairs = {"float32": np.complex64, "float64": np.complex128}[dtype]
-            return array.view(pairs)[..., 0]
-        if self._case.way != strided:
-            return array
-        return array.T.copy().T if array.ndim > 1 else np.repeat(array, 2)[::2].reshape(array.shape)
+            pairs = np.result_type(np.complex64, *arrays.values())
+            return {name: array.view(pairs)[..., 0] for name, array in arrays.items()}
+        return arrays
 
-    def _put(self, array: NDArray[Any]) -> Any:
+    def _put(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         import jax
 
         # NumPy's arrays may stand for JAX's, and only those have layouts.
-        return array if "strided" in self._case.way else jax.device_put(array)
+        if "strided" in self._case.way:
+            return arrays
+        placed: dict[str, Any] = jax.device_put(arrays)
+        return placed
 
 
 class OptaxEager(OptaxBackend):
     """The same, operation by operation: what is injected is known in every update."""
 
     mode = "eager"
+    # MultiSteps and apply_if_finite compile their branches at every call.
+    features = OptaxBackend.features - {"accumulation", "loss scaling"}
     dtypes = ("float32",)
     optimizers = ()
 
@@ -255,15 +269,29 @@ class OptaxSharded(OptaxBackend):
             for p, shape in zip(super().parameters(), self._case.shapes, strict=True)
         ]
 
-    def _put(self, array: NDArray[Any]) -> Any:
+    def _put(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         import jax
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-        halves = np.zeros((2, (array.size + 1) // 2), array.dtype)
-        halves.ravel()[: array.size] = array.ravel()
         mesh = Mesh(np.array(jax.devices()).reshape(2), ("devices",))
         spec = PartitionSpec("devices")  # type: ignore[no-untyped-call]
-        return jax.device_put(halves, NamedSharding(mesh, spec))
+        halves = {name: _halves(array) for name, array in arrays.items()}
+        placed: dict[str, Any] = jax.device_put(halves, NamedSharding(mesh, spec))
+        return placed
+
+
+def _halves(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array's elements as two rows, with a zero at the end if need be."""
+    halves = np.zeros((2, (array.size + 1) // 2), array.dtype)
+    halves.ravel()[: array.size] = array.ravel()
+    return halves
+
+
+def _strided(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the same values transposed in memory, or with other ones between them."""
+    if array.ndim > 1:
+        return array.T.copy().T
+    return np.stack([array, np.full_like(array, np.nan)], -1)[..., 0]
 
 
 def _array(given: Any) -> NDArray[Any]:

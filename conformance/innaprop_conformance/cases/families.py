@@ -108,7 +108,6 @@ def some() -> dict[str, Case]:
         "alike,gaps",
         "alike,groups",
         "many,65",
-        "many,257",
         "large,several",
         "decay,0.9",
         "decay,1,damped",

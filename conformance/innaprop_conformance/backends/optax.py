@@ -57,7 +57,7 @@ class OptaxBackend(SteppingBackend):
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
         """Return why it does not follow a case in a dtype; residuals follow what is about them."""
-        chosen = case.family == "precision" or case.way == "psi" or dtype in case.dtypes
+        chosen = stored_as(dtype) in case.dtypes or case.way == "psi"
         if dtype.endswith(RESIDUAL) and not chosen and case.name not in few():
             return "takes too long"
         return super().lacks(case, dtype)

@@ -20,7 +20,6 @@ from safetensors.numpy import load_file, save_file
 from innaprop_conformance import __version__
 from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.cases import Case, flat
-from innaprop_conformance.cases.events import REPEATS
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict, judge
 from innaprop_conformance.results import Conformance, Results, Subject, by_family
@@ -38,7 +37,7 @@ _Tensors = dict[str, NDArray[Any]]
 
 def exportable(cases: Mapping[str, Case]) -> dict[str, Case]:
     """Return those of some cases that files can describe: without events, ways and mixed dtypes."""
-    return {n: case for n, case in cases.items() if case.features - REPEATS.keys() <= _EXPORTED}
+    return {name: case for name, case in cases.items() if case.features <= _EXPORTED}
 
 
 def export(

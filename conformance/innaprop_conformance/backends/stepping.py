@@ -90,6 +90,8 @@ class SteppingBackend(Backend):
         """
         theta = self._follow(case, dtype)
         for repeat in case.repeats:
+            if "thread" in repeat and repeat not in self.features:
+                continue
             if repeat == "without events":
                 other = self._follow(replace(case, events=()), dtype)
             elif "thread" in repeat:

@@ -171,7 +171,7 @@ class Case:
         - "many parameters" (more than 100), "large parameters", "long runs" (more than 1,000
           updates), "very long runs" (more than 32,768), "count" (of updates made before);
         - the name of the way, if there is one, and of every event; "change NAME" for each
-          option that changes; "one thread" and the like, where a run is to agree with it.
+          option that changes.
         """
         settings = {_settings(group) for group in self.groups}
         decays = {group.hyperparameters.weight_decay for group in self.groups}
@@ -189,12 +189,10 @@ class Case:
         }
         happens = {event.kind for event in self.events if event.kind != "change"}
         changes = {f"change {name}" for event in self.events for name, _ in event.values}
-        threads = {repeat for repeat in self.repeats if "thread" in repeat}
         return frozenset(
             {name for name, is_needed in needed.items() if is_needed}
             | happens
             | changes
-            | threads
             | ({self.way} if self.way else set())
         )
 

@@ -20,6 +20,11 @@ CONFORMANCE_LEGEND = (
     "place; of all relative to the distance moved; in rounding floors; as a share of what is "
     "allowed."
 )
+FAMILY_COLUMNS = ("family", "cases", "backends", "failing", "allowed", "used by")
+FAMILY_LEGEND = (
+    "Cases of a family, backends that follow some, and that fail some; the largest share of the "
+    "allowed error that was used, and by whom. The HTML report has a cell per backend and family."
+)
 MATRIX_LEGEND = (
     "Largest share of the allowed error that was used, over all cases of a family and all dtypes; "
     "above 1 is a failure. n/a: the backend follows no case of the family."
@@ -115,6 +120,26 @@ def matrix(results: Results) -> dict[str, list[Cell]]:
             for family in results.families
         ]
     return cells
+
+
+def family_rows(results: Results) -> list[Row]:
+    """Return a row per family, of ``FAMILY_COLUMNS``."""
+    of_all = matrix(results)
+    rows = []
+    for i, (family, cases) in enumerate(results.families.items()):
+        cells = {name: row[i] for name, row in of_all.items() if row[i].good is not None}
+        shares = {
+            result.backend: max(found)
+            for result in results.conformance
+            if (found := [v.corridor for v in result.verdicts if v.case in cases])
+        }
+        worst = max(shares, key=lambda name: shares[name], default="–")
+        failing = sum(not cell.good for cell in cells.values())
+        text = f"{shares[worst]:.2g}" if shares else "–"
+        counts = (str(len(cases)), str(len(cells)), str(failing) if failing else "–")
+        good = None if not cells else not failing
+        rows.append(Row((family, *counts, text, worst), good))
+    return rows
 
 
 def not_applicable(results: Results) -> list[str]:

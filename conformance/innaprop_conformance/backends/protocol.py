@@ -109,7 +109,7 @@ class Backend(ABC):
         for case in cases.values():
             if case.family not in followed:
                 reasons.setdefault(case.family, {})[cls.lacks(case, dtype)] = None
-        return {family: "; ".join(why) for family, why in reasons.items()}
+        return {family: _listed(list(why)) for family, why in reasons.items()}
 
     @classmethod
     def missing(cls) -> list[str]:
@@ -140,6 +140,12 @@ class WithCompiler(Backend):
         """Return what the backend needs and is not there: a compiler too."""
         found = any(shutil.which(name) for name in cls.compilers)
         return super().missing() + ([] if found else [f"a compiler ({cls.compilers[0]})"])
+
+
+def _listed(reasons: list[str]) -> str:
+    """Return reasons as a text: the first ones, and how many more there are."""
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 4 else ""
+    return "; ".join(reasons[:3] if more else reasons) + more
 
 
 def _version(distribution: str) -> str:

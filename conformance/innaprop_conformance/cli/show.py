@@ -14,10 +14,22 @@ from innaprop_conformance.junit import write_junit
 from innaprop_conformance.report import write_report
 from innaprop_conformance.results import Results, write_results
 
+_NARROW = 88
+_WIDE = ("floors",)
+"""Columns that consoles have no room for which are not wider than ``_NARROW``."""
+
 
 def show_conformance(console: Console, results: Results) -> None:
-    """Show a row per backend, then one per backend and dtype."""
-    _show_matrix(console, results)
+    """Show a row per backend, or per family where that is too wide; then each dtype's."""
+    matrix = _matrix(results)
+    # Of its natural width, which a console that is too narrow would cut.
+    if console.measure(matrix).maximum <= console.width:
+        console.print(matrix)
+        console.print(tables.MATRIX_LEGEND, style="dim", highlight=False)
+    else:
+        _show_families(console, results)
+    for line in tables.not_applicable(results):
+        _line(console, f"n/a: {line}", style="dim")
     rows = tables.conformance_rows(results)
     _show(console, tables.CONFORMANCE_COLUMNS, rows, tables.CONFORMANCE_LEGEND)
     for line in results.unmatched:
@@ -52,17 +64,26 @@ def finish(
     sys.exit(0 if good else 1)
 
 
-def _show_matrix(console: Console, results: Results) -> None:
+def _matrix(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("backend", no_wrap=True)
     for family in results.families:
-        table.add_column(family, justify="right")
+        table.add_column(family, justify="right", min_width=max(map(len, family.split())))
     for backend, cells in tables.matrix(results).items():
         table.add_row(backend, *[Text(cell.text, style=_style(cell, "bold red")) for cell in cells])
+    return table
+
+
+def _show_families(console: Console, results: Results) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column(tables.FAMILY_COLUMNS[0], no_wrap=True)
+    for column in tables.FAMILY_COLUMNS[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in tables.family_rows(results):
+        style = "dim" if row.good is None else _style(row, "bold red")
+        table.add_row(*row.cells, style=style)
     console.print(table)
-    console.print(tables.MATRIX_LEGEND, style="dim", highlight=False)
-    for line in tables.not_applicable(results):
-        _line(console, f"n/a: {line}", style="dim")
+    console.print(tables.FAMILY_LEGEND, style="dim", highlight=False)
 
 
 def _show(
@@ -71,12 +92,13 @@ def _show(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column(columns[0], no_wrap=True)
     table.add_column("", no_wrap=True)
-    for column in columns[1:]:
-        table.add_column(column, justify="right", no_wrap=True)
+    shown = [i for i, c in enumerate(columns) if i and (c not in _WIDE or console.width > _NARROW)]
+    for i in shown:
+        table.add_column(columns[i], justify="right", no_wrap=True)
     for row in rows:
         mark = Text(row.mark, style=_style(row, "red"))
         style = "dim" if row.good is None else None
-        table.add_row(row.backend, mark, *row.cells[1:], style=style)
+        table.add_row(row.backend, mark, *[row.cells[i] for i in shown], style=style)
     console.print(table)
     console.print(legend, style="dim", highlight=False)
     for row in rows:

@@ -174,19 +174,20 @@ def results(tmp_path):
 
 
 def test_results_are_found_again(results, tmp_path):
-    one, two, three = mutants_of(CORE)[:3]
-    results.add(one, SUITE, "numpy", {"caught": "at once"})
+    one, two, three, four = mutants_of(CORE)[:4]
+    results.add(one, SUITE, "numpy", {"caught": "at once", "follows": True})
     results.add(two, SUITE, "numpy", {"caught": None, "late": "in no time"})
     results.add(two, TESTS, "core", {"caught": "a test"})
     results.add(three, SUITE, "numpy", {"caught": None, "late": None})
+    results.add(four, SUITE, "numpy", {"caught": "ValueError", "follows": False})
     found = Results(tmp_path / "results.jsonl")
-    assert found.mutants == {one.id, two.id, three.id}
+    assert found.mutants == {one.id, two.id, three.id, four.id}
     assert found.caught(one, SUITE) == "numpy: at once"
     assert found.asked(two, SUITE) == {"numpy"}
     assert found.asked(two, TESTS) == {"core"}
     assert [line.endswith("in no time") for line in found.late([one, two], SUITE)] == [True]
     assert survivors([one, two, three], found) == [three]
-    assert rows([one, two, three], found)[-1] == ("all", "3", "1 (33%)", "1 (33%)", "1 (33%)")
+    assert rows([one, two, three, four], found)[-1] == ("all", "4", *["1 (25%)"] * 4)
     again = Results(tmp_path / "results.jsonl", again=True)
     assert again.asked(one, SUITE) == {"numpy"}
     assert again.asked(two, SUITE) == again.asked(three, SUITE) == set()
@@ -227,6 +228,7 @@ def test_the_suite_catches_what_is_wrong_and_what_raises_or_hangs(tmp_path):
     assert caught["harmless"] is None
     assert told["harmless"]["late"].startswith("not caught in 1 s")
     assert "no_such_name" in caught["raising"]
+    assert [name for name in told if told[name]["follows"]] == [step.id, "harmless"]
     assert caught["hanging"].startswith("no answer in")
     assert "exit code 3" in caught["dying"]
 

@@ -65,6 +65,11 @@ class Results:
         outcomes = self._found[mutant.id, judge].values()
         return next((f"{o['by']}: {o['caught']}" for o in outcomes if o["caught"]), None)
 
+    def follows(self, mutant: Mutant) -> bool:
+        """Return whether a mutant neither raised, died nor hung in any backend."""
+        outcomes = self._found[mutant.id, SUITE].values()
+        return all(outcome.get("follows", True) for outcome in outcomes)
+
     def late(self, mutants: Sequence[Mutant], judge: str) -> list[str]:
         """Return a line for every mutant that a judge had too little time for."""
         return [

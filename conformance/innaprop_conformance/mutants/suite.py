@@ -77,7 +77,8 @@ class SuiteJudge:
             environment: Variables of its process.
             mutants: Those to ask about.
             note: Is called, from one thread at a time, with what came of each: "caught", a text
-                or None, "case", "late", a text or None, and "seconds".
+                or None, "case", "follows", which is False if it raised, died or hung, "late", a
+                text or None, and "seconds".
         """
         queue: SimpleQueue[Mutant] = SimpleQueue()
         for mutant in mutants:
@@ -119,6 +120,7 @@ class SuiteJudge:
         return {
             "caught": answer.get("died") or (catch and _how(catch)),
             "case": catch["case"] if catch else None,
+            "follows": not answer.get("died") and not (catch and catch["update"] is None),
             "late": answer.get("late"),
             "seconds": round(time.monotonic() - begin, 1),
         }

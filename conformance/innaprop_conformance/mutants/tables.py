@@ -8,7 +8,14 @@ from innaprop_conformance.mutants.mutant import Mutant
 from innaprop_conformance.mutants.operators import Change
 from innaprop_conformance.mutants.results import SUITE, TESTS, Results
 
-COLUMNS = ("target", "mutants", "caught by the suite", "by the tests alone", "by neither")
+COLUMNS = (
+    "target",
+    "mutants",
+    "which raise or hang in the suite",
+    "caught by the judge",
+    "by the tests alone",
+    "by neither",
+)
 SURVIVORS = ("where", "change", "why nobody notices")
 WITHOUT_REASON = "**not said**"
 
@@ -20,11 +27,12 @@ def rows(mutants: Sequence[Mutant], results: Results) -> list[tuple[str, ...]]:
         of_suite = results.caught(mutant, SUITE) is not None
         of_tests = results.caught(mutant, TESTS) is not None
         for name in (mutant.target, "all"):
-            row = counts.setdefault(name, [0, 0, 0, 0])
+            row = counts.setdefault(name, [0, 0, 0, 0, 0])
             row[0] += 1
-            row[1] += of_suite
-            row[2] += of_tests and not of_suite
-            row[3] += not (of_tests or of_suite)
+            row[1] += of_suite and not results.follows(mutant)
+            row[2] += of_suite and results.follows(mutant)
+            row[3] += of_tests and not of_suite
+            row[4] += not (of_tests or of_suite)
     if "all" in counts:
         counts["all"] = counts.pop("all")
     return [

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -94,6 +95,10 @@ class TorchBackend(SteppingBackend):
             options = {**settings(group), **(others or {})}
             if group.alpha or group.beta:  # State dicts do not hold functions.
                 options |= {name: settings(group)[name] for name in ("alpha", "beta")}
+            if self._case.way == "capturable":
+                import torch
+
+                options["lr"] = torch.tensor(options["lr"], dtype=torch.float64)
             if self._case.way == "preset":
                 options |= BEST_ACCURACY
             options["residual"] = _has_residual(self._storage[own[0]])
@@ -201,6 +206,12 @@ class TorchFused(WithCompiler, TorchBackend):
         if isinstance(kernel, str):
             raise RuntimeError(f"the fused kernel could not be built: {kernel}")
         super().begin(case, dtype)
+
+    def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
+        # Whoever has asked for the kernel is warned where another form takes its place.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            super().step(gradients, gammas)
 
 
 class TorchCUDA(TorchBackend):

@@ -78,6 +78,9 @@ def ways() -> Iterator[Case]:
         yield case(way, dtypes=both)
     other = Group(replace(ACCURATE, eps=1e-2), SHAPES)
     yield case("capturable", Group(FAST, SHAPES), other, name="capturable,groups")
+    dampings = Group(FAST, SHAPES, alpha=Schedule("linear", 2.0, STEPS, 0.1))
+    gaps = (Gap(0, 0, 3), Gap(2, 5, 8))
+    yield case("capturable", dampings, name="capturable,dampings", gaps=gaps)
     yield case("loss scaling", other, events=(Event("skip", 3), Event("skip", 7)))
     yield case("accumulation", other)
     for way, amount in (("value", 0.25), ("norm", 0.5), ("global norm", 1.0)):
@@ -95,7 +98,6 @@ def ways() -> Iterator[Case]:
     pairs = Group(FAST, ((3, 2), (5, 2), (2,), (2, 3, 2)))
     yield case("complex", pairs, dtypes=both)
     yield case("psi", dtypes=both)
-    dampings = Group(FAST, SHAPES, alpha=Schedule("linear", 2.0, STEPS, 0.1))
     yield case("psi", dampings, name="psi,dampings")
 
 

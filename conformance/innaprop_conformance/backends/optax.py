@@ -38,6 +38,10 @@ _INJECTING = {"reload", "portable reload", "hand over", "change"}
 """Events for which all options are in the state."""
 
 
+_WITH_RESIDUALS = ("way,psi", "event,add", "event,copy", "event,pickle")
+"""Cases that residuals follow, besides those of 16 bits and few others."""
+
+
 class OptaxBackend(SteppingBackend):
     """``innaprop.optax.innaprop``, jitted and donated; step sizes that change are injected."""
 
@@ -57,7 +61,7 @@ class OptaxBackend(SteppingBackend):
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
         """Return why it does not follow a case in a dtype; residuals follow what is about them."""
-        chosen = stored_as(dtype) in case.dtypes or case.way == "psi"
+        chosen = stored_as(dtype) in case.dtypes or case.name in _WITH_RESIDUALS
         if dtype.endswith(RESIDUAL) and not chosen and case.name not in few():
             return "takes too long"
         return super().lacks(case, dtype)

@@ -1,4 +1,4 @@
-"""Runs a code block of the page: ``run_block.py PAGE LINE``, with the page's line numbers.
+"""Runs a code block of a page: ``run_block.py PAGE LINE ARGUMENTS``; lines keep their numbers.
 
 A process of its own for each, and several where ``torchrun`` starts it.
 """
@@ -42,6 +42,6 @@ if __name__ == "__main__":
     if find_spec("torchvision"):
         define_operators_of_torchvision()
     code = compile(code_at(page, line), page, "exec")
-    sys.argv = [page]
+    sys.argv = [page, *sys.argv[3:]]
     names = {"__name__": "__main__"}
     exec(code, names)

@@ -1,10 +1,14 @@
 """docs/integrations.md: every snippet runs, and every row of the table has one."""
 
 import ast
+import functools
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +23,7 @@ RUN = Path(__file__).with_name("run_block.py")
 SECONDS = 240
 """What the processes of a snippet may take, whatever happens in them."""
 TORCHRUN = re.compile(r"# torchrun --nproc-per-node (\d)")
+PROCESSES = re.compile(r"# python train.py RANK PORT, (\d) processes")
 NOT_RUN = "not run"
 """How the result of a row begins that was read, and not run."""
 
@@ -66,30 +71,64 @@ def rows():
 SNIPPETS = snippets()
 
 
+def commands(snippet):
+    """Return the commands of the processes that a snippet's first line asks for."""
+    run = [str(RUN), str(PAGE), str(snippet.line)]
+    if started := TORCHRUN.match(snippet.code):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", started[1]]
+        return [[sys.executable, *launcher, *run]]
+    if started := PROCESSES.match(snippet.code):
+        return [[sys.executable, *run, str(i), str(free_port())] for i in range(int(started[1]))]
+    return [[sys.executable, *run]]
+
+
+@functools.cache
+def free_port():
+    """Return a port that is free, as is the one after it."""
+    while True:
+        with socket.socket() as one, socket.socket() as two, suppress(OSError):
+            one.bind(("localhost", 0))
+            port = one.getsockname()[1]
+            two.bind(("localhost", port + 1))
+            return port
+
+
 @pytest.mark.parametrize(
     "snippet", SNIPPETS, ids=[f"{s.section}-{s.line}".replace(" ", "_") for s in SNIPPETS]
 )
 def test_a_snippet_runs(snippet, tmp_path):
     if snippet.missing:
         pytest.skip(f"not installed: {', '.join(snippet.missing)}")
-    command = [sys.executable]
-    started = TORCHRUN.match(snippet.code)
-    if started:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", started[1]]
-    done = subprocess.run(
-        [*command, str(RUN), str(PAGE), str(snippet.line)],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, f"{snippet.section}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+    free_port.cache_clear()
+    processes, logs = [], []
+    deadline = time.monotonic() + SECONDS
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    environment.pop("KERAS_BACKEND", None)
+    try:
+        for i, command in enumerate(commands(snippet)):
+            logs.append(tmp_path / f"{i}.log")
+            with logs[-1].open("wb") as log:
+                process = subprocess.Popen(
+                    command, cwd=tmp_path, env=environment, stdout=log, stderr=log
+                )
+            processes.append(process)
+        while any(process.poll() is None for process in processes):
+            if any(process.poll() for process in processes) or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+    text = "\n".join(log.read_text(errors="replace")[-6000:] for log in logs)
+    codes = [process.returncode for process in processes]
+    assert codes == [0] * len(codes), f"{snippet.section}: exit codes {codes}\n{text}"
 
 
 def anchor(section):
@@ -119,9 +158,7 @@ def test_every_section_with_a_snippet_has_a_row():
 
 
 def test_the_versions_are_those_of_the_constraints():
-    pinned = dict(
-        line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line
-    )
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
     pinned = {name.lower(): version for name, version in pinned.items()}
     names = {"pytorch": "torch", "hydra": "hydra-core", "orbax": "orbax-checkpoint"}
     compared = 0

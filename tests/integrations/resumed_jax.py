@@ -43,7 +43,10 @@ def main():
 
     optimizer = innaprop(1e-3, alpha=2.0, beta=2.0)
     params = placed(values)
-    held = {"params": params, "state": optimizer.init(params)}
+    state = optimizer.init(params)
+    # Orbax restores an array to its place, and the count has been given none yet.
+    count = jax.device_put(state.count, NamedSharding(mesh, PartitionSpec()))
+    held = {"params": params, "state": state._replace(count=count)}
 
     @jax.jit
     def update(held, gradients):

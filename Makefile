@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+INTEGRATIONS := .venv-integrations
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --build-constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -q --durations 5 --durations-min 5
@@ -24,7 +25,7 @@ KERAS := jax tensorflow torch
 TIMES := $(VENV)/times
 timed = .ci/timed $(TIMES) "$(1)"
 
-.PHONY: demo quick test check docs release matrix clean test-conformance $(KERAS:%=test-keras-%)
+.PHONY: demo quick test check docs release matrix integrations clean test-conformance $(KERAS:%=test-keras-%)
 
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
@@ -32,7 +33,7 @@ demo: $(VENV)/.demo
 # The first part takes both cores. Of the others each takes little more than one: two at a time.
 test: check
 	@rm -f $(TIMES)
-	$(call timed,main tests) $(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance
+	$(call timed,main tests) $(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance --ignore tests/integrations
 	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j 2 \
 	    test-conformance $(KERAS:%=test-keras-%); status=$$?; echo; sort -rn $(TIMES); exit $$status
 
@@ -64,8 +65,12 @@ release: $(VENV)/.release
 matrix: $(VENV)/.release
 	$(BIN)/python .ci/matrix.py $(ROWS)
 
+# The snippets of docs/integrations.md, with trainers and engines that .venv does not hold.
+integrations: $(INTEGRATIONS)/.done
+	$(INTEGRATIONS)/bin/python -m pytest -q --durations 5 tests/integrations
+
 clean:
-	rm -rf $(VENV) docs/_build report.html
+	rm -rf $(VENV) $(INTEGRATIONS) docs/_build report.html
 
 $(VENV)/.pip: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -86,4 +91,15 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP_INSTALL) --group test --group docs
 # In a folder of its own: a process that has loaded TensorFlow aborts when it loads Triton.
 	$(PIP_INSTALL) --upgrade --target $(VENV)/triton --group triton
+	@touch $@
+
+# It sees all of .venv, which sees nothing of it. What is needed beside .venv is in the group by
+# name: left to choose, pip would take another PyTorch.
+$(INTEGRATIONS)/.done: $(VENV)/.test
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet -c constraints.txt --upgrade pip setuptools wheel
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	    > "$$($(INTEGRATIONS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	DS_BUILD_OPS=0 $(INTEGRATIONS)/bin/python -m pip install --quiet -c constraints.txt \
+	    --no-deps --no-build-isolation --group integrations
 	@touch $@

@@ -16,6 +16,7 @@ what a file holds. ``__version__`` is the installed package's, "0+unknown" where
 """
 
 import importlib
+import inspect
 from importlib import metadata
 from types import ModuleType
 
@@ -46,10 +47,15 @@ def __getattr__(name: str) -> ModuleType:
     if name in ("keras", "optax", "tensorflow", "torch"):
         return importlib.import_module(f"innaprop.{name}")
     if name == "INNAprop":
-        # No AttributeError: of that, `from innaprop import INNAprop` keeps no word.
-        raise ImportError(
+        # `from innaprop import INNAprop` asks from here, and keeps no word of an AttributeError.
+        # Whoever else asks, as those do who look for the class by its path, gets one.
+        frame = inspect.currentframe()
+        caller = frame.f_back.f_globals.get("__name__") if frame and frame.f_back else None
+        message = (
             "INNAprop is one class for each framework: import it from innaprop.torch, "
-            "innaprop.keras or innaprop.tensorflow; for JAX there is innaprop.optax.innaprop",
-            name="innaprop",
+            "innaprop.keras or innaprop.tensorflow; for JAX there is innaprop.optax.innaprop"
         )
+        if caller == "importlib._bootstrap":
+            raise ImportError(message, name="innaprop")
+        raise AttributeError(message, name=name)
     raise AttributeError(f"module 'innaprop' has no attribute {name!r}")

@@ -92,6 +92,12 @@ def test_the_class_of_no_framework():
         from innaprop import INNAprop  # noqa: F401
 
 
+def test_it_is_no_attribute_for_those_who_look_for_a_class_by_its_path():
+    assert getattr(innaprop, "INNAprop", None) is None
+    with pytest.raises(AttributeError, match=r"import it from innaprop\.torch"):
+        innaprop.INNAprop  # noqa: B018
+
+
 def test_what_nobody_has():
     assert not hasattr(innaprop, "AdamW")
     with pytest.raises(ImportError, match="cannot import name 'AdamW' from 'innaprop'"):

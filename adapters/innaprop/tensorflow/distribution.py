@@ -15,8 +15,15 @@ def check_placement(variables: Sequence[Any]) -> None:
 
     Raises:
         ValueError: One was created outside of the strategy's scope.
+        RuntimeError: The strategy is a ParameterServerStrategy.
     """
     strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        raise RuntimeError(
+            "INNAprop needs a strategy whose replicas make each update together, got "
+            f"{type(strategy).__name__}: its workers would update a variable, its state and its "
+            "count one after another, unsynchronized; take MultiWorkerMirroredStrategy"
+        )
     if strategy.num_replicas_in_sync == 1:
         return
     for variable in variables:

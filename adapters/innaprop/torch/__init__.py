@@ -3,6 +3,21 @@
 from innaprop.extras import Extra
 
 with Extra("torch"):
+    from innaprop.torch.groups import param_groups
+    from innaprop.torch.in_backward import StepInBackward, step_in_backward
     from innaprop.torch.optimizer import INNAprop
+    from innaprop.torch.trainers import (
+        check_state_dict,
+        optimizer_cls_and_kwargs,
+        register_with_timm,
+    )
 
-__all__ = ["INNAprop"]
+__all__ = [
+    "INNAprop",
+    "StepInBackward",
+    "check_state_dict",
+    "optimizer_cls_and_kwargs",
+    "param_groups",
+    "register_with_timm",
+    "step_in_backward",
+]

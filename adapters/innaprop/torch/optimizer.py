@@ -216,29 +216,32 @@ class INNAprop(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        active = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        self._update([[p for p in g["params"] if p.grad is not None] for g in self.param_groups])
+        return loss
+
+    def _update(self, active: list[list[Tensor]]) -> None:
+        """Make one update of parameters that have gradients, given group by group."""
         if torch.compiler.is_compiling() or any(is_fake(ps[0]) for ps in active if ps):
             for group, params in zip(self.param_groups, active, strict=True):
                 self._step_traced(group, params)
-            return loss
+            return
 
         self._health_check()
         skip = getattr(self, "found_inf", None)
         capturable = all(group["capturable"] for group in self.param_groups)
         if skip is not None and not capturable and skip.item():
-            return loss
+            return
         for group, params in zip(self.param_groups, active, strict=True):
             self._check(group, params)
         gathered, plan = self._gather(active)
         skips = skip is not None and all(call.form.FORM.skips for call in plan.calls)
         if skip is not None and not (skips and capturable):
             if skip.item():
-                return loss
+                return
             skip = None
         work = [(call, *self._prepared(call, gathered)) for call in plan.calls]
         for call, own, sets, which in work:
             call.form.update(own.rows, call.layout, sets, which, own.steps, skip)
-        return loss
 
     def _prepared(
         self, call: Call, gathered: Gathered

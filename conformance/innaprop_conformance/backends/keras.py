@@ -190,6 +190,8 @@ class KerasOnTensorFlow(KerasBackend):
 class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
+    dtypes = ("float32", "float64")
+
     def _make_apply(self) -> Apply:
         return in_function(KerasBackend._make_apply(self), jit_compile=True)
 

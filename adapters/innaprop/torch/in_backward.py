@@ -1,0 +1,112 @@
+"""Updates in the backward pass: of each parameter as soon as its gradient is there."""
+
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innaprop.torch.optimizer import INNAprop
+from innaprop.torch.plan import Plan
+
+_AVERAGE_LATER = {
+    "DistributedDataParallel": "averages gradients over the processes only after these updates, "
+    "and keeps all of them until then; use torch.distributed.fsdp.fully_shard",
+    "FullyShardedDataParallel": "keeps gradients of flat parameters; use "
+    "torch.distributed.fsdp.fully_shard",
+}
+
+
+class StepInBackward:
+    """What ``step_in_backward`` returns: ``remove()``, or leaving ``with``, ends it."""
+
+    def __init__(self, handles: list[Any]) -> None:
+        self._handles = handles
+
+    def remove(self) -> None:
+        """Let ``optimizer.step()`` make the updates again."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> "StepInBackward":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+
+def step_in_backward(model: torch.nn.Module, optimizer: INNAprop) -> StepInBackward:
+    """Update each parameter of a model in ``backward()``, and free its gradient there.
+
+    The gradients of a model are never in memory all at once. The training loop stays as it is:
+    ``optimizer.step()`` updates what is not the model's, and counts for schedulers. State,
+    groups and state dicts are those of the one optimizer, and the updates are those that
+    ``step()`` would have made.
+
+    Every ``backward()`` is an update, so gradients cannot be accumulated over several, clipped by
+    their common norm, or scaled by ``torch.amp.GradScaler``. What is refused, as a learning rate
+    that is not smaller than beta, is refused by ``backward()``.
+
+    Args:
+        model: A module, of whose parameters the optimizer holds some; of any device and dtype,
+            also after ``torch.distributed.fsdp.fully_shard``.
+        optimizer: The optimizer, which stays in use.
+
+    Returns:
+        A handle: ``remove()`` ends it. It is a context manager too.
+
+    Raises:
+        TypeError: optimizer is not an INNAprop.
+        ValueError: The optimizer holds no parameter of the model.
+        RuntimeError: A module of the model is a DistributedDataParallel or a
+            FullyShardedDataParallel, which are not done with a gradient when it is accumulated.
+
+    Example:
+        >>> import torch
+        >>> from innaprop.torch import INNAprop, step_in_backward
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = INNAprop(model.parameters(), lr=1e-3)
+        >>> handle = step_in_backward(model, optimizer)
+        >>> model(torch.ones(1, 2)).sum().backward()
+        >>> model.weight.grad is None
+        True
+        >>> optimizer.step()
+    """
+    if not isinstance(optimizer, INNAprop):
+        raise TypeError(f"optimizer must be an innaprop.torch.INNAprop, got {optimizer!r}")
+    for module in model.modules():
+        for cls in type(module).__mro__:
+            if cls.__name__ in _AVERAGE_LATER:
+                raise RuntimeError(
+                    f"model must not contain a {cls.__name__}, got {type(module).__name__}: it "
+                    f"{_AVERAGE_LATER[cls.__name__]}"
+                )
+    places = {p: i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
+    params = [p for p in model.parameters() if p in places and p.requires_grad]
+    if not params:
+        raise ValueError(
+            "optimizer must hold parameters of the model, got one that holds none that are trained"
+        )
+    plans: dict[Tensor, Plan | None] = {}
+
+    @torch.no_grad()
+    def update(p: Tensor) -> None:
+        # A plan for each parameter: the optimizer's own would be made anew for every one.
+        own, optimizer._plan = optimizer._plan, plans.get(p)
+        active: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
+        active[places[p]].append(p)
+        try:
+            optimizer._update(active)
+            plans[p] = optimizer._plan
+        finally:
+            optimizer._plan = own
+        p.grad = None
+
+    return StepInBackward(
+        [p.register_post_accumulate_grad_hook(update) for p in params]  # type: ignore[no-untyped-call]
+    )

@@ -190,6 +190,9 @@ class KerasOnTensorFlow(KerasBackend):
 class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
+    # XLA has another form of the update, and constants of its own dtype.
+    dtypes = ("float32", "float64")
+
     def _make_apply(self) -> Apply:
         return in_function(KerasBackend._make_apply(self), jit_compile=True)
 

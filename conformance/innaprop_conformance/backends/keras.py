@@ -156,7 +156,7 @@ class _Few(KerasBackend):
     """Another mode of a backend, of which every update or every case takes long."""
 
     features = PLAIN - {"groups", "long runs"}
-    dtypes = ("float32",)
+    dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     optimizers = ()
 
     @classmethod
@@ -190,6 +190,7 @@ class KerasOnTensorFlow(KerasBackend):
 class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
+    # XLA has another form of the update, and constants of its own dtype.
     dtypes = ("float32", "float64")
 
     def _make_apply(self) -> Apply:

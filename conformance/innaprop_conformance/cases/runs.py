@@ -13,13 +13,15 @@ from innaprop_conformance.cases.values import Gradients, Shape
 
 STEPS = 14
 SHAPES: tuple[Shape, ...] = ((3, 4), (3, 4), (5,), (), (2, 3))
+UNUSUAL = Hyperparameters(1e-2, 0.3, 0.8, 0.99, 1e-2, 0.2)
+"""Of which none is a default: what is lost and taken for the default shows."""
 _ONE = ("float32",)
 _FULL = Gradients("nonzero", -2, 1)
 
 
 def _case(name: str, family: str, *groups: Group, **values: Any) -> Case:
     values = {"gradients": _FULL, "dtypes": _ONE, **values}
-    return Case(name, family, groups or (Group(FAST, SHAPES),), STEPS, **values)
+    return Case(name, family, groups or (Group(UNUSUAL, SHAPES),), STEPS, **values)
 
 
 def events() -> Iterator[Case]:
@@ -43,9 +45,13 @@ def events() -> Iterator[Case]:
         name = f"{kind.replace(' ', '-')},precision"
         yield case(name, Event(kind, 7), dtypes=narrow)
     other = Hyperparameters(2e-3, 1.0, 1.5, 0.99, 1e-4, 0.3)
-    groups = (Group(FAST, SHAPES), Group(other, SHAPES))
+    groups = (Group(UNUSUAL, SHAPES), Group(other, SHAPES))
     yield case("reload,groups", Event("reload", 6), groups=groups, **same)
     yield case("portable-reload,groups", Event("portable reload", 6), groups=groups)
+    spared = replace(UNUSUAL, decay_momentum=False)
+    halves = (Group(spared, SHAPES[:2]), Group(replace(spared, weight_decay=0.0), SHAPES[2:]))
+    yield case("reload,decay", Event("reload", 6), groups=halves)
+    yield case("portable-reload,decay", Event("portable reload", 6), groups=halves)
     for kind in ("replace", "add"):
         yield case(kind, Event(kind, 4, 1), Event(kind, 8, 3), dtypes=("float32", "float64"))
     yield case("relocate", Event("relocate", 3), Event("relocate", 8), **same)

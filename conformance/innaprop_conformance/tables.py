@@ -77,7 +77,7 @@ def conformance_rows(results: Results) -> list[Row]:
                 f"{max(v.ulps for v in verdicts):.3g}",
                 f"{max(v.relative for v in verdicts):.1e}",
                 f"{max(v.floors for v in verdicts):.2g}",
-                f"{max(v.corridor for v in verdicts):.1g}",
+                f"{max(v.corridor for v in verdicts):.3g}",
             )
         is_expected = result.passed and Outcome.XFAILED in result.outcomes.values()
         rows.append(Row(cells, result.passed, tuple(_remarks(result)), is_expected))
@@ -135,7 +135,7 @@ def family_rows(results: Results) -> list[Row]:
         }
         worst = max(shares, key=lambda name: shares[name], default="–")
         failing = sum(not cell.good for cell in cells.values())
-        text = f"{shares[worst]:.2g}" if shares else "–"
+        text = f"{shares[worst]:.3g}" if shares else "–"
         counts = (str(len(cases)), str(len(cells)), str(failing) if failing else "–")
         good = None if not cells else not failing
         rows.append(Row((family, *counts, text, worst), good))
@@ -145,12 +145,15 @@ def family_rows(results: Results) -> list[Row]:
 def not_applicable(results: Results) -> list[str]:
     """Return a line for each reason why a family is n/a, with the backends it holds for."""
     backends: dict[tuple[str, str], dict[str, None]] = {}
-    of_all = matrix(results)
+    of_all, told = matrix(results), set()
     for result in results.conformance:
         for family, cell in zip(results.families, of_all[result.backend], strict=True):
-            reason = result.not_applicable.get(family)
+            reason, one = result.not_applicable.get(family), (result.backend, family)
+            # Its first dtype speaks for the others.
             if cell.text == "n/a" and reason and reason != f"not in {result.dtype}":
-                backends.setdefault((family, reason), {})[result.backend] = None
+                if one not in told:
+                    backends.setdefault((family, reason), {})[result.backend] = None
+                told.add(one)
     return [f"{family} ({reason}): {', '.join(of)}" for (family, reason), of in backends.items()]
 
 
@@ -167,7 +170,7 @@ def _cell(shares: Sequence[float], outcomes: set[Outcome], is_asked: bool) -> Ce
     worst = max(shares)
     if Outcome.FAILED in outcomes and worst <= 1:
         return Cell("fails", False)  # Its numbers are right, and something else is not.
-    return Cell(f"{worst:.2g}", is_expected or worst <= 1, is_expected)
+    return Cell(f"{worst:.3g}", is_expected or worst <= 1, is_expected)
 
 
 def _remarks(result: Conformance) -> list[str]:

@@ -10,10 +10,17 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
-from innaprop_conformance.backends.protocol import PLAIN, Backend, BrokenPromiseError, WithCompiler
+from innaprop_conformance.backends.protocol import (
+    FEATURES,
+    PLAIN,
+    Backend,
+    BrokenPromiseError,
+    WithCompiler,
+)
 from innaprop_conformance.backends.stepping import SteppingBackend
 
 __all__ = [
+    "FEATURES",
     "GROUP",
     "PLAIN",
     "Backend",
@@ -60,6 +67,7 @@ def load_backend(name: str) -> type[Backend]:
 
     Raises:
         TypeError: The class is no subclass of ``Backend``.
+        ValueError: It has a feature that no case asks for.
         Exception: It cannot be loaded.
     """
     if ":" in name:
@@ -75,4 +83,9 @@ def _load(point: EntryPoint) -> type[Backend]:
     backend = point.load()
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
         raise TypeError(f"{point.value} must be a subclass of {Backend.__module__}.Backend")
+    if unknown := backend.features - FEATURES:
+        raise ValueError(
+            f"features of {point.value} must be of {', '.join(sorted(FEATURES))}; "
+            f"got {', '.join(sorted(unknown))}"
+        )
     return backend

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from innaprop_conformance.cases import CASES, Array, Case
+from innaprop_conformance.cases.events import KINDS, REPEATS, WAYS
 from innaprop_conformance.training.task import Task, Training
 
 PLAIN = frozenset(
@@ -23,7 +24,16 @@ PLAIN = frozenset(
         "very long runs",
     }
 )
-"""Features of cases that are nothing but updates: see ``Case.features`` for all."""
+"""Features of cases that are nothing but updates."""
+FEATURES = PLAIN | {
+    *KINDS.keys() - {"change"},
+    *(f"change {name}" for name in ("alpha", "beta", "sigma", "eps", "weight_decay")),
+    *WAYS,
+    *(repeat for repeat in REPEATS if "thread" in repeat),
+    "count",
+    "mixed dtypes",
+}
+"""All features: see ``Case.features``."""
 
 
 class BrokenPromiseError(Exception):

@@ -23,7 +23,8 @@ def show_conformance(console: Console, results: Results) -> None:
     """Show a row per backend, or per family where that is too wide; then each dtype's."""
     matrix = _matrix(results)
     # Of its natural width, which a console that is too narrow would cut.
-    if console.measure(matrix).maximum <= console.width:
+    endless = console.options.update(max_width=10_000)
+    if console.measure(matrix, options=endless).maximum <= console.width:
         console.print(matrix)
         console.print(tables.MATRIX_LEGEND, style="dim", highlight=False)
     else:

@@ -7,7 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from innaprop_conformance.backends import BrokenPromiseError, SteppingBackend
+from innaprop_conformance.backends import (
+    FEATURES,
+    BrokenPromiseError,
+    SteppingBackend,
+    load_backend,
+)
 from innaprop_conformance.backends.numpy import NumPyBackend
 from innaprop_conformance.backends.protocol import followed
 from innaprop_conformance.cases import CASES, Event
@@ -165,3 +170,19 @@ def test_what_is_no_number_in_truth_must_be_none():
     spread = theta.copy()
     spread[-1, np.flatnonzero(np.isfinite(theta[-1]))[0]] = np.nan
     assert not judge(case.name, "float32", spread, truth).passed
+
+
+def test_features_that_no_case_asks_for_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "misspelt.py").write_text(
+        "from innaprop_conformance.backends.numpy import NumPyBackend\n"
+        "class Misspelt(NumPyBackend):\n"
+        "    features = NumPyBackend.features | {'portable-reload'}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"features of misspelt:Misspelt must be of .*; got port"):
+        load_backend("misspelt:Misspelt")
+
+
+def test_every_feature_of_a_case_may_be_declared():
+    assert set().union(*(case.features for case in CASES.values())) <= FEATURES

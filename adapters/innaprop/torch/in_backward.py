@@ -58,7 +58,7 @@ def step_in_backward(model: torch.nn.Module, optimizer: INNAprop) -> StepInBackw
         optimizer: The optimizer, which stays in use.
 
     Returns:
-        A handle: ``remove()`` ends it. It is a context manager too.
+        A handle, whose ``remove()`` ends it. It is a context manager too.
 
     Raises:
         TypeError: optimizer is not an INNAprop.

@@ -372,8 +372,8 @@ def test_what_is_added_or_skipped_has_no_gradient():
 def test_changed_options_hold_from_their_update_on():
     case = CASES["event,change,and-reload"]
     numbers = [case.numbers(0, updates, updates) for updates in range(case.steps)]
-    assert [n["alpha"] for n in numbers] == [0.1] * 4 + [1.5] * 10
-    assert [n["beta"] for n in numbers] == [0.9] * 8 + [2.5] * 6
+    assert [n["alpha"] for n in numbers] == [0.3] * 4 + [1.5] * 10
+    assert [n["beta"] for n in numbers] == [0.8] * 8 + [2.5] * 6
 
 
 def test_subsets_reach_every_family():

@@ -108,7 +108,7 @@ def test_options_that_change_keep_the_momentum():
     (theta,) = (case.parameters()[2],)
     m = v = np.zeros_like(theta)
     for updates, gradients in enumerate(case.stream()):
-        values = {**asdict(case.group.hyperparameters), "beta": 0.9 if updates < 5 else 2.5}
+        values = {**asdict(case.group.hyperparameters), "beta": 0.8 if updates < 5 else 2.5}
         c = momentum.coefficients(updates + 1, **values)
         theta, m, v = momentum.step(theta, m, v, gradients[2], c)
         np.testing.assert_allclose(truth.theta[updates, 24:29], theta, rtol=1e-12)

@@ -1,8 +1,8 @@
 """``innaprop.keras`` on each Keras backend, compiled as ``model.fit`` does it there, and eager."""
 
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
 from innaprop_conformance.backends.stepping import SteppingBackend
+from innaprop_conformance.backends.torch import torch_threads
 from innaprop_conformance.cases import CASES, Array, Case, Event, few, some
 from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE
 from innaprop_conformance.training.task import Task, Training
@@ -232,15 +233,8 @@ class KerasOnTorch(KerasBackend):
     mutable_tensors = True
     environment = MappingProxyType({"KERAS_BACKEND": "torch"})
 
-    @contextmanager
-    def threads(self, number: int) -> Iterator[None]:
-        torch = importlib.import_module("torch")
-        before = torch.get_num_threads()
-        torch.set_num_threads(number)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    def threads(self, number: int) -> AbstractContextManager[None]:
+        return torch_threads(number)
 
 
 class KerasOnTorchCompiled(WithCompiler, _Few, KerasOnTorch):

@@ -2,8 +2,8 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -58,11 +58,9 @@ class SteppingBackend(Backend):
         """
         raise ValueError(f"{type(self).__name__} has no {event.kind!r}")
 
-    @contextmanager
-    def threads(self, number: int) -> Iterator[None]:
+    def threads(self, number: int) -> AbstractContextManager[None]:
         """Have updates made by a number of threads, inside. Default: none can be set."""
         raise ValueError(f"{type(self).__name__} has no threads to set")
-        yield
 
     def watch(self, name: str, given: Any, read: Read = itself) -> None:
         """Have something that was given to the optimizer compared after every update.

@@ -4,7 +4,7 @@ import ctypes
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -48,6 +48,19 @@ def settings(group: Group) -> dict[str, Any]:
         "weight_decay": h.weight_decay,
         "decay_momentum": h.decay_momentum,
     }
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Have PyTorch's operations run on a number of threads, inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TorchBackend(SteppingBackend):
@@ -144,16 +157,8 @@ class TorchBackend(SteppingBackend):
 
         torch_events.HAPPEN[event.kind](self, event)
 
-    @contextmanager
-    def threads(self, number: int) -> Iterator[None]:
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(number)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    def threads(self, number: int) -> AbstractContextManager[None]:
+        return torch_threads(number)
 
     def parameters(self) -> Sequence[NDArray[np.floating]]:
         from innaprop_conformance.backends import torch_events

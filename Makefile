@@ -11,6 +11,11 @@ PYTEST := $(BIN)/python -m pytest -q --durations 5 --durations-min 5
 PYTEST_2 := env OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 INPUTS := pyproject.toml constraints.txt Makefile
 
+# JAX compiles a program once for all tests and all processes, and for the next run.
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax-cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+
 # What `make quick` asks of an adapter A besides its tests: that these backends agree.
 QUICK_core := numpy
 QUICK_torch := numpy torch torch-foreach torch-fused

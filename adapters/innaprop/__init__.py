@@ -11,6 +11,8 @@ framework, each loaded when it is first asked for:
 ``FAST_TRAINING`` and ``BEST_ACCURACY`` are the paper's two choices of (alpha, beta):
 ``INNAprop(params, **innaprop.FAST_TRAINING)``.
 
+``plan`` says before a run what its numbers will do, beside AdamW's.
+
 ``save_state`` and ``load_state`` move a run from one framework to another; ``read_state`` shows
 what a file holds. ``__version__`` is the installed package's, "0+unknown" where none is installed.
 """
@@ -20,6 +22,7 @@ import inspect
 from importlib import metadata
 from types import ModuleType
 
+from innaprop.planning import plan
 from innaprop.portable import load_state, read_state, save_state
 from innaprop_core import BEST_ACCURACY, FAST_TRAINING
 
@@ -30,6 +33,7 @@ __all__ = [
     "keras",
     "load_state",
     "optax",
+    "plan",
     "read_state",
     "save_state",
     "tensorflow",

@@ -1,4 +1,4 @@
-"""The command ``innaprop``: what is kept in the user's cache folder, and how to be rid of it."""
+"""The command ``innaprop``: plan a run; show or clear the user's cache folder."""
 
 import argparse
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import innaprop
 from innaprop.forms.cache import cache_folder
+from innaprop.planning.command import add_plan, planned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "are kept. INNAPROP_CACHE names another one.",
     )
     cache.add_argument("--clear", action="store_true", help="remove all that is kept there")
+    add_plan(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "plan":
+            print(planned(options))
+            return 0
         return _cache(clear=options.clear)
     except (ValueError, OSError) as error:
         print(f"innaprop: {error}", file=sys.stderr)

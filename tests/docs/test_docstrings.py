@@ -17,6 +17,8 @@ MODULES = [
     "innaprop.keras.optimizer",
     "innaprop.tensorflow.optimizer",
     "innaprop.optax.transformation",
+    "innaprop.planning",
+    "innaprop.planning.motion",
     "innaprop.portable.api",
     "innaprop.portable.snapshot",
     "innaprop_conformance.backends",

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
-SHARED = {"extras", "forms", "portable"}
+SHARED = {"extras", "forms", "planning", "portable"}
 """What adapters share, and what imports no adapter."""
-RUNS = {"__main__": {"command"}}
+RUNS = {"__main__": {"command"}, "command": {"planning"}}
 """What a module is there to run."""
-FORMATS = {"portable": {"safetensors"}}
-"""What shared modules read and write files with."""
+LIBRARIES = {"planning": {"matplotlib"}, "portable": {"safetensors"}}
+"""What shared modules draw, read and write with."""
 
 
 def imports(path: Path) -> set[str]:
@@ -66,7 +66,7 @@ def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
     own = {path.stem, adapter} & FRAMEWORKS
     brought = set().union(*(BRINGS.get(name, ()) for name in own))
     modules = imports(path) - {"innaprop", "numpy"}
-    assert modules <= {"innaprop_core"} | own | brought | FORMATS.get(adapter, set())
+    assert modules <= {"innaprop_core"} | own | brought | LIBRARIES.get(adapter, set())
     shared = set() if adapter in SHARED else SHARED
     assert from_innaprop(path) <= {adapter} | shared | RUNS.get(adapter, set())
 

@@ -1,0 +1,39 @@
+"""A plan as a picture; needs matplotlib."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from innaprop.planning.plan import Plan
+
+BLUE, ORANGE = "#0072b2", "#d55e00"
+"""Of Okabe and Ito's palette: told apart by the colour-blind, and on light and dark ground."""
+
+
+def draw(plan: "Plan") -> Any:
+    """Draw the lengths of the steps beside AdamW's.
+
+    Args:
+        plan: What to draw.
+
+    Returns:
+        A matplotlib Figure that belongs to no window.
+
+    Raises:
+        ImportError: There is no matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    updates = range(1, len(plan.rates) + 1)
+    scalars = plan.hyperparameters
+    label = f"INNAprop ({scalars.alpha:g}, {scalars.beta:g})"
+    axes.plot(updates, plan.steps.lengths, color=BLUE, label=label)
+    axes.plot(updates, plan.steps.adamw, color=ORANGE, linestyle="--", label="AdamW")
+    axes.set_xlabel("update")
+    axes.set_ylabel("step under a constant u")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,236 @@
+"""``innaprop.plan``: from AdamW's numbers or INNAprop's own to what they do over a run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from innaprop.planning.motion import (
+    Idle,
+    Steps,
+    adamw_stability_limit,
+    idle_of,
+    stability_limit,
+    steps_of,
+)
+from innaprop.planning.rates import SHAPES, Rate, is_number, named_rates, rates_of
+from innaprop.planning.words import html_of, text_of, warnings_of
+from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
+from innaprop_core.hyperparameters import Dampings, check_hyperparameters
+
+LONG = 10.0
+"""T, the sum of the learning rates, from which the steps of (0.1, 0.9) carry a weight four times as
+far as AdamW's; and the share to which the rate must have fallen for them to be short at the end."""
+NAMES = {"torch": "lr", "keras": "learning_rate", "tensorflow": "learning_rate"}
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What a run of INNAprop will do. ``print`` it, or let a notebook show it.
+
+    All lengths are those of a weight under a constant u = 1, in its own units: real gradients turn,
+    so these are upper ends, and what compares them with AdamW's.
+    """
+
+    hyperparameters: Hyperparameters
+    """INNAprop's; gamma is the largest learning rate."""
+    rates: tuple[float, ...]
+    """Learning rate of each update."""
+    adamw_rates: tuple[float, ...]
+    """Those of the AdamW that is compared with."""
+    adamw_weight_decay: float
+    """Its weight decay."""
+    adamw_beta1: float
+    """Its beta1."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of ``innaprop.torch.INNAprop``; ``lr`` is the schedule's largest rate."""
+        return self.options_for("torch")
+
+    def options_for(self, framework: str) -> dict[str, Any]:
+        """Return arguments of a framework's optimizer.
+
+        Args:
+            framework: "torch", "keras", "tensorflow" or "optax".
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        names = {**NAMES, "optax": "learning_rate"}
+        if framework not in names:
+            raise ValueError(f"framework must be one of {', '.join(names)}, got {framework!r}")
+        scalars = self.hyperparameters
+        return {
+            names[framework]: scalars.gamma,
+            "alpha": scalars.alpha,
+            "beta": scalars.beta,
+            "weight_decay": scalars.weight_decay,
+            "decay_momentum": scalars.decay_momentum,
+        }
+
+    @property
+    def total(self) -> float:
+        """T, the sum of the learning rates: the time in which alpha and beta act."""
+        return math.fsum(self.rates)
+
+    @property
+    def time_constant(self) -> float:
+        """Updates at the largest rate after which the momentum has forgotten 63 %: 1/(alpha lr)."""
+        product = self.hyperparameters.alpha * self.hyperparameters.gamma
+        return 1 / product if product else math.inf
+
+    @cached_property
+    def steps(self) -> Steps:
+        """Lengths of the steps, and AdamW's."""
+        return steps_of(self.hyperparameters, self.rates, self.adamw_rates)
+
+    @cached_property
+    def idle(self) -> Idle:
+        """What weight decay does to a weight without a gradient, and AdamW's."""
+        return idle_of(self.hyperparameters, self.rates, self.adamw_rates, self.adamw_weight_decay)
+
+    @property
+    def stability_limit(self) -> float:
+        """Curvature of the scaled gradient, h in u = h theta, that the largest rate stands."""
+        return stability_limit(self.hyperparameters, max(self.rates))
+
+    @property
+    def adamw_stability_limit(self) -> float:
+        """The same of AdamW."""
+        return adamw_stability_limit(max(self.adamw_rates), self.adamw_beta1)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to think about before the run; sentences."""
+        return warnings_of(self)
+
+    def plot(self) -> Any:
+        """Draw the lengths of the steps beside AdamW's; return the matplotlib Figure.
+
+        Raises:
+            ImportError: There is no matplotlib.
+        """
+        from innaprop.planning.figure import draw
+
+        return draw(self)
+
+    def __repr__(self) -> str:
+        return text_of(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+
+def plan(
+    *,
+    steps: int,
+    lr: Rate = None,
+    adamw_lr: Rate = None,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    alpha: float | None = None,
+    beta: float | None = None,
+    weight_decay: float = 0.01,
+    decay_momentum: bool | None = None,
+    adamw_beta1: float = 0.9,
+) -> Plan:
+    """Say what INNAprop will do in a run, and what AdamW would do.
+
+    With ``adamw_lr`` alone it suggests: AdamW's rate and weight decay are kept, the decay spares
+    the momentum (so that a weight without a gradient decays as it did), and alpha and beta are
+    chosen by the length of the run. With ``lr`` it takes INNAprop's own numbers as they are.
+
+    Args:
+        steps: How many updates the run has, >= 1.
+        lr: INNAprop's learning rate, a number; or its schedule: a list of rates, a function of the
+            update's count from 0 (schedules of optax, Keras and TensorFlow are), or a scheduler of
+            PyTorch.
+        adamw_lr: AdamW's, the same. With both, ``lr`` is planned and AdamW compared.
+        schedule: What a number does over the run: "constant", "linear" or "cosine", which end at
+            zero.
+        warmup_steps: Updates over which a number rises linearly from zero, 0 to steps.
+        alpha: Default None: 0.1, or what is suggested.
+        beta: Default None: 0.9, or what is suggested.
+        weight_decay: Of both optimizers, >= 0. Default 0.01.
+        decay_momentum: Default None: True with ``lr``, as Algorithm 1 has it; False without.
+        adamw_beta1: In [0, 1). Default 0.9.
+
+    Returns:
+        A ``Plan``: ``plan(...).options`` goes into the optimizer.
+
+    Raises:
+        TypeError: A value is of another type.
+        ValueError: A value is out of its range, only one of alpha and beta is given, or neither lr
+            nor adamw_lr is.
+
+    Source: docs/practice.md derives the formulas; arXiv 2410.05871, Algorithm 1.
+    """
+    _check(steps, lr, adamw_lr, schedule, warmup_steps, alpha, beta, adamw_beta1)
+
+    def all_rates(value: Rate, name: str) -> list[float]:
+        if not is_number(value):
+            return rates_of(value, steps, name)
+        check_hyperparameters({"gamma": value}, {"gamma": name})
+        return named_rates(float(cast(float, value)), steps, schedule, warmup_steps)
+
+    given = lr is not None
+    rates = all_rates(lr, "lr") if given else all_rates(adamw_lr, "adamw_lr")
+    adamw_rates = all_rates(adamw_lr, "adamw_lr") if adamw_lr is not None else rates
+    if alpha is None or beta is None:
+        dampings = FAST_TRAINING if given else suggested_dampings(rates)
+        alpha, beta = dampings["alpha"], dampings["beta"]
+    scalars = Hyperparameters(
+        max(rates),
+        alpha,
+        beta,
+        weight_decay=weight_decay,
+        decay_momentum=given if decay_momentum is None else decay_momentum,
+    )
+    return Plan(scalars, tuple(rates), tuple(adamw_rates), float(weight_decay), adamw_beta1)
+
+
+def suggested_dampings(rates: Sequence[float]) -> Dampings:
+    """Choose a preset by the run: (0.1, 0.9) where its growing steps end before the run does.
+
+    Args:
+        rates: The learning rate of each update.
+    """
+    falls = rates[-1] <= max(rates) / LONG
+    return FAST_TRAINING if falls and math.fsum(rates) <= LONG else BEST_ACCURACY
+
+
+def _check(
+    steps: Any,
+    lr: Any,
+    adamw_lr: Any,
+    schedule: Any,
+    warmup_steps: Any,
+    alpha: Any,
+    beta: Any,
+    adamw_beta1: Any,
+) -> None:
+    for name, value in (("steps", steps), ("warmup_steps", warmup_steps)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if not 0 <= warmup_steps <= steps:
+        raise ValueError(f"warmup_steps must be in 0 to {steps}, got {warmup_steps}")
+    if lr is None and adamw_lr is None:
+        raise ValueError("lr or adamw_lr must be given: INNAprop's learning rate, or AdamW's")
+    if schedule not in SHAPES:
+        raise ValueError(
+            f"schedule must be one of {', '.join(SHAPES)}, got {schedule!r}; "
+            "give a schedule of another kind as lr or adamw_lr"
+        )
+    numbers = [value for value in (lr, adamw_lr) if value is not None and is_number(value)]
+    if not numbers and (schedule != "constant" or warmup_steps):
+        raise ValueError("schedule and warmup_steps go with a number, not with a schedule of rates")
+    if (alpha is None) != (beta is None):
+        raise ValueError(f"alpha and beta go together, got alpha={alpha!r} and beta={beta!r}")
+    if not is_number(adamw_beta1):
+        raise TypeError(f"adamw_beta1 must be a number in [0, 1), got {adamw_beta1!r}")
+    if not 0 <= adamw_beta1 < 1:
+        raise ValueError(f"adamw_beta1 must be a number in [0, 1), got {adamw_beta1!r}")

@@ -9,6 +9,7 @@ a larger stack; with torchao installed, its CPU offload too.
 """
 
 import argparse
+import gc
 import weakref
 from importlib.util import find_spec
 
@@ -120,6 +121,7 @@ def peak(how):
 
 def peak_on_a_gpu(how):
     """Return the most bytes that PyTorch's allocator holds for tensors in two steps."""
+    gc.collect()  # Hooks of the run before hold its parameters.
     net = model("cuda")
     torch.cuda.reset_peak_memory_stats()
     two_steps(how, net, "cuda")

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
+from innaprop import __version__ as innaprop_version
 from innaprop_conformance import __version__
 from innaprop_conformance.backends import Backend
 from innaprop_conformance.cases import Case
@@ -164,7 +164,7 @@ class Results:
             f"Python {platform.python_version()}"
         )
     )
-    innaprop: str = field(default_factory=lambda: version("innaprop"))
+    innaprop: str = innaprop_version
     """The version of this project."""
     suite: str = __version__
     """The version of the suite."""

@@ -108,14 +108,25 @@ def test_the_version_is_the_installed_packages():
     assert innaprop.__version__ == metadata.version("innaprop")
 
 
-def test_a_folder_on_the_path_has_no_version_but_works():
-    code = """
+NOT_INSTALLED = """
 from importlib import metadata
-def nothing(name):
-    raise metadata.PackageNotFoundError(name)
-metadata.version = nothing
-import innaprop
-print(innaprop.__version__)
+version = metadata.version
+def of_others(name):
+    if name == "innaprop":
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = of_others
 """
+
+
+def test_a_folder_on_the_path_has_no_version_but_works():
+    code = f"{NOT_INSTALLED}\nimport innaprop\nprint(innaprop.__version__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0+unknown"
+
+
+def test_the_suite_of_a_folder_on_the_path_works():
+    code = f"{NOT_INSTALLED}\nfrom innaprop_conformance.cli import main\nmain(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "innaprop 0+unknown" in done.stdout

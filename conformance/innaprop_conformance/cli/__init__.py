@@ -7,13 +7,12 @@
 - ``exchange``: the commands for implementations in other languages.
 """
 
-from importlib.metadata import version
-
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import innaprop
 from innaprop_conformance import __version__
 from innaprop_conformance.backends import load_backends
 from innaprop_conformance.cases import CASES, FAMILIES
@@ -22,7 +21,7 @@ from innaprop_conformance.handoff.command import handoff
 
 
 @click.group()
-@click.version_option(__version__, message=f"%(prog)s %(version)s, innaprop {version('innaprop')}")
+@click.version_option(__version__, message=f"%(prog)s %(version)s, innaprop {innaprop.__version__}")
 def main() -> None:
     """Hold implementations of INNAprop to the exact algorithm."""
 

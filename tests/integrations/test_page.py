@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,11 @@ class Snippet(NamedTuple):
                 modules.add(node.module)
         tops = {name.partition(".")[0] for name in modules}
         return sorted(name for name in tops if find_spec(name) is None)
+
+    @property
+    def needs_a_gpu(self):
+        """Whether it asks for a CUDA device by name."""
+        return '"cuda"' in self.code
 
 
 def snippets():
@@ -99,6 +105,8 @@ def free_port():
 def test_a_snippet_runs(snippet, tmp_path):
     if snippet.missing:
         pytest.skip(f"not installed: {', '.join(snippet.missing)}")
+    if snippet.needs_a_gpu and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
     free_port.cache_clear()
     processes, logs = [], []
     deadline = time.monotonic() + SECONDS

@@ -3,6 +3,7 @@
 import os
 import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -23,10 +24,22 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+# One file, which draws without fonts: pages show formulas without a network.
+_MATHJAX = "tex-svg.js"
+_mathjax_files = metadata.files("sphinx-mathjax-offline") or []
+(_mathjax,) = (file for file in _mathjax_files if Path(file).name == _MATHJAX)
+mathjax_path = _MATHJAX
+
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -63,7 +76,7 @@ plot_apply_rcparams = True
 
 html_theme = "furo"
 html_title = f"innaprop {release}"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(_mathjax.locate())]
 html_css_files = ["width.css"]
 html_copy_source = False
 html_show_sourcelink = False

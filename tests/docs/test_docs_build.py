@@ -30,6 +30,24 @@ def test_every_page_is_there(site):
         assert "<h1>" in html.read_text(encoding="utf-8"), page
 
 
+def test_no_page_loads_anything_from_another_host(site):
+    loads = re.compile(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^>]*>")
+    for page in site.rglob("*.html"):
+        assert not loads.findall(page.read_text(encoding="utf-8")), page
+    assert (site / "_static" / "tex-svg.js").stat().st_size > 1_000_000
+    assert 'src="_static/tex-svg.js' in (site / "tolerance.html").read_text(encoding="utf-8")
+
+
+def test_pages_have_titles_of_their_own(site):
+    titles = [
+        re.search(r"<h1>(.*?)<(?:a|/h1)", page.read_text(encoding="utf-8"))[1]
+        for page in [*site.glob("*.html"), *site.glob("api/*.html")]
+        if "<h1>" in page.read_text(encoding="utf-8")
+    ]
+    assert len(titles) > 20
+    assert len(set(titles)) == len(titles)
+
+
 @pytest.mark.parametrize(
     ("page", "name"),
     [
@@ -39,6 +57,7 @@ def test_every_page_is_there(site):
         ("optax", "innaprop.optax.innaprop"),
         ("optax", "innaprop.optax.INNApropState.momentum"),
         ("optax", "innaprop.optax.psi"),
+        ("plan", "innaprop.plan"),
         ("state", "innaprop.save_state"),
         ("state", "innaprop.portable.ParameterState"),
         ("core", "innaprop_core.INNAprop.step"),

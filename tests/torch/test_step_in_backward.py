@@ -1,7 +1,9 @@
 """Updates in the backward pass: the ordinary step's bits, with one gradient in memory at a time."""
 
 import copy
+import gc
 import importlib.util
+import weakref
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,58 @@ def test_the_peak_has_all_gradients_less_but_the_largest(name):
     )
     # Two at a time: a gradient is made before the one after it in the chain is freed.
     assert kept - released >= gradients - 2 * largest - 0.02 * gradients
+
+
+def trained(model=None):
+    """Return a model and the handle of an optimizer that nobody else holds, after a step."""
+    model = model or torch.nn.Linear(4, 3)
+    handle = step_in_backward(model, INNAprop(model.parameters(), lr=1e-2))
+    model(torch.ones(2, 4)).sum().backward()
+    return model, handle
+
+
+def test_a_model_that_nobody_holds_is_freed():
+    model, handle = trained()
+    parameter = weakref.ref(model.weight)
+    del model, handle
+    gc.collect()
+    assert parameter() is None
+
+
+def test_the_model_keeps_its_optimizer():
+    model, handle = trained()
+    del handle
+    gc.collect()
+    before = model.weight.detach().clone()
+    model(torch.ones(2, 4)).sum().backward()
+    assert (model.weight != before).all()
+
+
+def test_the_optimizer_keeps_updating_what_a_passing_module_held():
+    layer = torch.nn.Linear(4, 3)
+    optimizer = INNAprop(layer.parameters(), lr=1e-2)
+    step_in_backward(torch.nn.ModuleList([layer]), optimizer)
+    gc.collect()
+    before = layer.weight.detach().clone()
+    layer(torch.ones(2, 4)).sum().backward()
+    assert (layer.weight != before).all()
+    assert optimizer.state[layer.weight]["step"] == 1
+
+
+def test_parameters_without_model_and_optimizer_are_not_left_without_updates_silently():
+    model, handle = trained()
+    weight = model.weight
+    del model, handle
+    gc.collect()
+    with pytest.raises(RuntimeError, match="optimizer is gone, and so is the model"):
+        weight.sum().backward()
+
+
+def test_what_is_removed_holds_nothing():
+    model = torch.nn.Linear(4, 3)
+    optimizer = INNAprop(model.parameters(), lr=1e-2)
+    for _ in range(3):
+        with step_in_backward(model, optimizer):
+            model(torch.ones(2, 4)).sum().backward()
+    assert optimizer._in_backward == []
+    assert optimizer.state[model.weight]["step"] == 3

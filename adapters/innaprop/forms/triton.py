@@ -77,15 +77,22 @@ class Layout(c.Layout):
     def __init__(self, rows: Row, steps: list[Tensor] | None) -> None:
         super().__init__(rows, steps)
         self.device = rows.theta[0].device
-        sizes = torch.tensor(self.sizes, dtype=torch.int64)
+        fixed = (self.thetas, self.ms, self.vs, self.residuals, self.sizes)
+        # One small copy, the rest on the GPU: the host may have to wait for a copy, and where other
+        # rows come at every step, as with LayerDrop, every step makes a layout.
+        count = len(self.sizes)
+        # Of even length: Triton compiles a kernel anew for addresses that 16 does not divide.
+        even = [[*column, *[0] * (count % 2)] for column in fixed]
+        table = torch.tensor(even, dtype=torch.int64).to(self.device, non_blocking=True)
+        *self.pointers, sizes = table[:, :count]
         blocks = (sizes + _BLOCK - 1) // _BLOCK
-        tensor = torch.repeat_interleave(torch.arange(len(sizes)), blocks)
-        start = (torch.arange(len(tensor)) - (blocks.cumsum(0) - blocks)[tensor]) * _BLOCK
-        self.tensor = tensor.to(self.device)
-        fixed = (self.thetas, self.ms, self.vs, self.residuals)
-        self.pointers = [torch.tensor(column).to(self.device) for column in fixed]
-        self.of_blocks = sizes.to(self.device), self.tensor, start.to(self.device)
-        self.aligned = not any(x % 16 for column in (*fixed, self.sizes) for x in column)
+        ends = blocks.cumsum(0)
+        total = sum((size + _BLOCK - 1) // _BLOCK for size in self.sizes)
+        block = torch.arange(total, device=self.device)
+        self.tensor = torch.searchsorted(ends, block, right=True)
+        start = (block - (ends - blocks)[self.tensor]) * _BLOCK
+        self.of_blocks = sizes, self.tensor, start
+        self.aligned = not any(x % 16 for column in fixed for x in column)
         self._tables: dict[str, tuple[array[int], Tensor]] = {}
 
     def table(self, name: str, numbers: "array[int]") -> Tensor:

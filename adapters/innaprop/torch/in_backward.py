@@ -1,5 +1,6 @@
 """Updates in the backward pass: of each parameter as soon as its gradient is there."""
 
+import weakref
 from types import TracebackType
 from typing import Any
 
@@ -17,16 +18,53 @@ _AVERAGE_LATER = {
 }
 
 
+class _Updates:
+    """What the hooks of some parameters do, in the backward pass."""
+
+    def __init__(self, optimizer: INNAprop) -> None:
+        self._optimizer = optimizer
+        self.places = {
+            p: i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
+        }
+        """Of each parameter the place of its group."""
+        self._plans: dict[Tensor, Plan | None] = {}
+
+    @torch.no_grad()
+    def make(self, p: Tensor) -> None:
+        """Update a parameter, and free its gradient."""
+        optimizer = self._optimizer
+        # A plan for each parameter: the optimizer's own would be made anew for every one.
+        own, optimizer._plan = optimizer._plan, self._plans.get(p)
+        active: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
+        active[self.places[p]].append(p)
+        try:
+            optimizer._update(active)
+            self._plans[p] = optimizer._plan
+        finally:
+            optimizer._plan = own
+        p.grad = None
+
+
+# A parameter's hook must not hold the parameter: autograd keeps hooks where Python's garbage
+# collector does not look, and the model would never be freed. So hooks refer to updates weakly,
+# and these live as long as the optimizer, or the model.
+_OF_MODELS: "weakref.WeakKeyDictionary[torch.nn.Module, list[_Updates]]"
+_OF_MODELS = weakref.WeakKeyDictionary()
+
+
 class StepInBackward:
     """What ``step_in_backward`` returns: ``remove()``, or leaving ``with``, ends it."""
 
-    def __init__(self, handles: list[Any]) -> None:
-        self._handles = handles
+    def __init__(self, handles: list[Any], updates: _Updates, kept: list[list[_Updates]]) -> None:
+        self._handles, self._updates, self._kept = handles, updates, kept
 
     def remove(self) -> None:
         """Let ``optimizer.step()`` make the updates again."""
         for handle in self._handles:
             handle.remove()
+        for keeper in self._kept:
+            if self._updates in keeper:
+                keeper.remove(self._updates)
 
     def __enter__(self) -> "StepInBackward":
         return self
@@ -86,27 +124,25 @@ def step_in_backward(model: torch.nn.Module, optimizer: INNAprop) -> StepInBackw
                     f"model must not contain a {cls.__name__}, got {type(module).__name__}: it "
                     f"{_AVERAGE_LATER[cls.__name__]}"
                 )
-    places = {p: i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
-    params = [p for p in model.parameters() if p in places and p.requires_grad]
+    updates = _Updates(optimizer)
+    params = [p for p in model.parameters() if p in updates.places and p.requires_grad]
     if not params:
         raise ValueError(
             "optimizer must hold parameters of the model, got one that holds none that are trained"
         )
-    plans: dict[Tensor, Plan | None] = {}
+    kept = [_OF_MODELS.setdefault(model, []), optimizer._in_backward]
+    for keeper in kept:
+        keeper.append(updates)
+    weakly = weakref.ref(updates)
 
-    @torch.no_grad()
     def update(p: Tensor) -> None:
-        # A plan for each parameter: the optimizer's own would be made anew for every one.
-        own, optimizer._plan = optimizer._plan, plans.get(p)
-        active: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
-        active[places[p]].append(p)
-        try:
-            optimizer._update(active)
-            plans[p] = optimizer._plan
-        finally:
-            optimizer._plan = own
-        p.grad = None
+        living = weakly()
+        if living is None:
+            raise RuntimeError(
+                "optimizer is gone, and so is the model: keep one of them as long as gradients of "
+                "the parameters are asked for, or remove() what step_in_backward returned"
+            )
+        living.make(p)
 
-    return StepInBackward(
-        [p.register_post_accumulate_grad_hook(update) for p in params]  # type: ignore[no-untyped-call]
-    )
+    handles = [p.register_post_accumulate_grad_hook(update) for p in params]  # type: ignore[no-untyped-call]
+    return StepInBackward(handles, updates, kept)

@@ -135,11 +135,12 @@ class INNAprop(torch.optim.Optimizer):
         }
         check_options(defaults)
         self._plan: Plan | None = None
+        self._in_backward: list[Any] = []
         super().__init__(params, plain_numbers(defaults))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._plan = None
+        self._plan, self._in_backward = None, []
         for group in self.param_groups:
             for flag, default in FLAGS.items():
                 group.setdefault(flag, default)

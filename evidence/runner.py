@@ -1,5 +1,6 @@
 """Make the runs that are missing: worker processes of one thread, a line a run as it ends."""
 
+import math
 import multiprocessing
 import os
 import platform
@@ -43,58 +44,74 @@ def run_all(
         folder: Of the result files, one an experiment.
         processes: Runs at the same time.
         seconds: When to stop. What runs then is lost, what has ended is kept. Default None:
-            when all is done.
+            when all is done. A run that fails is told of, and the others go on.
         console: Where the progress is shown.
     """
-    stop = time.monotonic() + seconds if seconds is not None else None
+    stop = math.inf if seconds is None else time.monotonic() + seconds
+    queues = [_Queue(experiment, scale, folder) for experiment in experiments]
+    running: dict[Future[tuple[Result, float]], tuple[_Queue, Config]] = {}
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _prepare)
     try:
-        with _bars(console or Console(stderr=True)) as bars:
-            return all(
-                [
-                    _run_one(each, scale, folder, pool, processes, stop, bars)
-                    for each in experiments
-                ]
-            )
+        with _Bars(console or Console(stderr=True)) as bars:
+            while (left := stop - time.monotonic()) > 0:
+                for queue in queues:
+                    while len(running) < processes and (config := queue.take()) is not None:
+                        running[pool.submit(_work, config)] = queue, config
+                    bars.show(queue.experiment.name, queue.made, queue.known)
+                if not running:
+                    return not any(queue.failed for queue in queues)
+                ended, _ = wait(running, None if left == math.inf else left, FIRST_COMPLETED)
+                for future in ended:
+                    queue, config = running.pop(future)
+                    try:
+                        queue.keep(config, *future.result())
+                    except Exception as error:
+                        queue.failed.add(key_of(config))
+                        bars.tell(f"{queue.experiment.name}: {error!r} in {config}")
+            return False
     finally:
         for worker in list((pool._processes or {}).values()):
             worker.terminate()
         pool.shutdown(cancel_futures=True)
 
 
-def _run_one(
-    experiment: Experiment,
-    scale: Scale,
-    folder: Path,
-    pool: ProcessPoolExecutor,
-    processes: int,
-    stop: float | None,
-    bars: "_Bars",
-) -> bool:
-    done = Results(folder / f"{experiment.name}{suffix(scale)}.jsonl")
-    running: dict[Future[tuple[Result, float]], Config] = {}
-    made = 0
-    while True:
-        left = None if stop is None else stop - time.monotonic()
-        if left is not None and left <= 0:
-            return False
-        waiting = {key_of(config) for config in running.values()}
-        open_runs = {
-            key: config
-            for config in experiment.plan(scale, done)
-            if (key := key_of(config)) not in waiting
-        }
-        bars.show(experiment.name, made, made + len(running) + len(open_runs))
-        for config in list(open_runs.values())[: processes - len(running)]:
-            running[pool.submit(_work, config)] = config
-        if not running:
-            return not open_runs
-        ended, _ = wait(running, left, FIRST_COMPLETED)
-        for future in ended:
-            config = running.pop(future)
-            result, took = future.result()
-            done.add(Run(config, result, round(took, 2), machine(config)))
-            made += 1
+class _Queue:
+    """The runs of one experiment: planned anew whenever all that were known have been taken."""
+
+    def __init__(self, experiment: Experiment, scale: Scale, folder: Path) -> None:
+        self.experiment = experiment
+        self.made = 0
+        self.failed: set[str] = set()
+        self._scale = scale
+        self._done = Results(folder / f"{experiment.name}{suffix(scale)}.jsonl")
+        self._waiting: list[Config] = []
+        self._running: set[str] = set()
+        self._may_go_on = True
+
+    @property
+    def known(self) -> int:
+        """How many runs are made, or known to be missing."""
+        return self.made + len(self._running) + len(self._waiting)
+
+    def take(self) -> Config | None:
+        """Return a run to be made, None where all wait for others."""
+        if not self._waiting and self._may_go_on:
+            self._may_go_on = False
+            planned = {key_of(c): c for c in self.experiment.plan(self._scale, self._done)}
+            missing = planned.keys() - self._running - self.failed
+            self._waiting = [config for key, config in planned.items() if key in missing]
+        if not self._waiting:
+            return None
+        config = self._waiting.pop(0)
+        self._running.add(key_of(config))
+        return config
+
+    def keep(self, config: Config, result: Result, seconds: float) -> None:
+        """Write a result down."""
+        self._done.add(Run(config, result, round(seconds, 2), machine(config)))
+        self._running.remove(key_of(config))
+        self.made += 1
+        self._may_go_on = True
 
 
 def suffix(scale: Scale) -> str:
@@ -163,6 +180,10 @@ class _Bars:
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
+    def tell(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def show(self, name: str, made: int, known: int) -> None:
         """Show how many of the runs that are known by now are made."""
         if name not in self._tasks:
@@ -171,8 +192,4 @@ class _Bars:
         now = time.monotonic()
         if not self._console.is_terminal and (now - self._told > EVERY or made == known):
             self._told = now
-            self._console.print(f"{now - self._begun:.0f} s: {name} {made} of {known}")
-
-
-def _bars(console: Console) -> _Bars:
-    return _Bars(console)
+            self.tell(f"{now - self._begun:.0f} s: {name} {made} of {known}")

@@ -23,7 +23,7 @@ _VGG: dict[str, dict[str, Any]] = {
 }
 _RESNET: dict[str, dict[str, Any]] = {
     "smoke": {"widths": [4, 8], "blocks": 1},
-    "cores": {"widths": [12, 24], "blocks": 1},
+    "cores": {"widths": [8, 16], "blocks": 1},
     "full": {"widths": list(RESNET18), "blocks": 2},
 }
 ONCE: dict[str, dict[str, Any]] = {
@@ -41,7 +41,7 @@ def _base(scale: Scale) -> Config:
             "side": 32,
             "train": 55_000,
             "batch": 256,
-            "steps": 1720,
+            "steps": 1075,
             "augment": True,
             "precision": "bf16",
         },
@@ -63,7 +63,7 @@ def studies(scale: Scale) -> list[Study]:
     for name, (model, shapes) in models.items():
         base = {**_base(scale), "model": model, "shape": shapes[scale.size]}
         if full and model == "resnet":
-            base["steps"] //= 2
+            base["steps"] = base["steps"] * 3 // 5
         made.append(
             Study(
                 {"VGG": "VGG11", "ResNet": "ResNet18"}[name] if full else name,

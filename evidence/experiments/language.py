@@ -32,7 +32,7 @@ def base(scale: Scale, width: int, depth: int, heads: int) -> Config:
         "full": {
             "context": 512,
             "batch": 32,
-            "steps": 400,
+            "steps": 250,
             "held": 128,
             "at_once": 32,
             "precision": "bf16",

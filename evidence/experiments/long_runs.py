@@ -10,7 +10,7 @@ from evidence.training import train
 RATE = 1e-3
 """Of all runs that are not tuned; half of it times the steps is T."""
 LENGTHS = (600, 2000, 6000, 20_000, 60_000)
-DECAYS = (0.0, 0.1, 0.5)
+DECAYS = (0.1, 0.5)
 
 
 def _base(scale: Scale) -> Config:
@@ -59,7 +59,6 @@ def equal_rates(scale: Scale) -> list[Config]:
                 "steps": lengths[-2],
             }
             for each in (FAST, ACCURATE)
-            if decay
         ]
     return [{**run, "seed": seed} for run in runs for seed in scale.seeds(REPORT_SEEDS[:3])]
 

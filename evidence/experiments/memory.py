@@ -25,7 +25,7 @@ def grid(scale: Scale) -> list[Config]:
         "cores": [(256, 4), (512, 4), (768, 4)],
         "full": [(768, 12), (1280, 20)],
     }[scale.size]
-    batches = scale.pick((1,), (1, 4, 16), (1, 8, 32))
+    batches = scale.pick((1,), (1, 4, 16))
     device = scale.overrides.get("device", "cpu")
     return [
         {

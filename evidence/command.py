@@ -10,6 +10,8 @@ import click
 from evidence.experiment import Scale
 from evidence.store import RESULTS, Results
 
+DOCS = Path(__file__).parents[1] / "docs"
+
 
 @click.group()
 def main() -> None:
@@ -98,8 +100,10 @@ def again(experiments: list[Any], runs: int, seed: int) -> None:
 
 
 @main.command()
-def page() -> None:
-    """Make the tables and figures of docs/evidence from the result files."""
-    from evidence.pages import make_pages
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Their folder.")
+@click.option("--docs", type=click.Path(path_type=Path), default=DOCS, help="Of the pages.")
+def page(results: Path, docs: Path) -> None:
+    """Make the tables and figures of the documentation from the result files."""
+    from evidence.show.pages import make_pages
 
-    make_pages()
+    make_pages(results, docs)

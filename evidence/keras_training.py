@@ -56,7 +56,8 @@ def train_in_keras(config: Config) -> Result:
     training, scores, done = [], [], 0
     for mark in marks:
         pixels, labels = (
-            torch.cat(part) for part in zip(*(theirs.batch(b) for b in batches[done:mark]), strict=True)
+            torch.cat(part)
+            for part in zip(*(theirs.batch(b) for b in batches[done:mark]), strict=True)
         )
         history = model.fit(
             _last(pixels), labels.numpy(), config["batch"], shuffle=False, verbose=0

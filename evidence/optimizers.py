@@ -21,22 +21,20 @@ def rate_factor(config: Config, step: int) -> float:
     A linear warm-up over the share ``warmup`` of the run, then what ``schedule`` says: ``cosine``
     to ``floor`` (0 where there is none), or ``constant``.
     """
-    steps = config["steps"]
+    steps: int = config["steps"]
     warm = round(config.get("warmup", 0.0) * steps)
     if step < warm:
-        return (step + 1) / (warm + 1)
+        return float(step + 1) / (warm + 1)
     if config["schedule"] == "constant":
         return 1.0
     floor: float = config.get("floor", 0.0)
-    done = (step - warm) / (steps - warm)
+    done: float = (step - warm) / (steps - warm)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def time_of(config: Config) -> float:
     """Return T, the sum of the rates of a run."""
-    return float(
-        config["lr"] * sum(rate_factor(config, step) for step in range(config["steps"]))
-    )
+    return float(config["lr"] * sum(rate_factor(config, step) for step in range(config["steps"])))
 
 
 class Driver:

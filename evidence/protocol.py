@@ -188,7 +188,9 @@ def reported(study: Study, contender: Contender, done: Results) -> Reported | No
         return None
     start = {**study.base, **contender.options}
     rates = sorted(
-        (config["lr"], short(mean)) for config, mean in state.trials if _differs_by_rate(config, start)
+        (config["lr"], short(mean))
+        for config, mean in state.trials
+        if _differs_by_rate(config, start)
     )
     return Reported(contender, state.best, [done[run] for run in runs], rates, len(state.trials))
 

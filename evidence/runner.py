@@ -171,7 +171,8 @@ class _Bars:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, Any] = {}
-        self._begun = self._told = time.monotonic()
+        self._told: dict[str, tuple[int, int]] = {}
+        self._begun = self._last = time.monotonic()
 
     def __enter__(self) -> "_Bars":
         self._bars.start()
@@ -190,6 +191,9 @@ class _Bars:
             self._tasks[name] = self._bars.add_task(name)
         self._bars.update(self._tasks[name], completed=made, total=known)
         now = time.monotonic()
-        if not self._console.is_terminal and (now - self._told > EVERY or made == known):
-            self._told = now
+        if self._console.is_terminal or self._told.get(name) == (made, known):
+            return
+        if made == known or now - self._last > EVERY:
+            self._last = now
+            self._told[name] = made, known
             self.tell(f"{now - self._begun:.0f} s: {name} {made} of {known}")

@@ -65,7 +65,8 @@ class Classifier:
         if len(self._order) < size:
             self._order = torch.randperm(len(self._train.labels), generator=self._rng)
         chosen, self._order = self._order[:size], self._order[size:]
-        return chosen.to(self._device)
+        moved: Tensor = chosen.to(self._device)
+        return moved
 
     def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Return training images as the network takes them, and their labels."""
@@ -86,7 +87,8 @@ class Classifier:
             scores = self.model(pixels).float()
         if self._config.get("squared"):
             aim = nn.functional.one_hot(labels, scores.shape[1]).float()
-            return (scores - aim).square().sum(1).mean()
+            squared: Tensor = (scores - aim).square().sum(1).mean()
+            return squared
         return nn.functional.cross_entropy(scores, labels)
 
     @torch.no_grad()
@@ -111,7 +113,7 @@ class Classifier:
 
     def _augmented(self, pixels: Tensor) -> Tensor:
         """Flip every other image, and shift each by up to four pixels."""
-        count, channels, height, width = pixels.shape
+        count, channels, height, _ = pixels.shape
         flips = torch.rand(count, generator=self._rng) < 0.5
         shifts = torch.randint(9, (2, count, 1), generator=self._rng)
         rows, columns = (shifts + torch.arange(height)).unbind()

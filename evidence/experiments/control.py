@@ -74,7 +74,7 @@ class Arena:
             name, num_envs=ENVIRONMENTS, vectorization_mode="sync"
         )
         self.state, _ = self._environments.reset(seed=seed)
-        self.actions = int(self._environments.single_action_space.n)  # type: ignore[attr-defined]
+        self.actions = int(self._environments.single_action_space.n)
         self._so_far = np.zeros(ENVIRONMENTS)
         self.returns: list[float] = []
 

@@ -99,7 +99,6 @@ def plan(scale: Scale, done: Results) -> list[Config]:
 @lru_cache(maxsize=1)
 def _scratch(config: str) -> nn.Module:
 
-
     whole = json.loads(config)
     task = Writer(whole)
     train(task, whole)
@@ -124,9 +123,6 @@ def run(config: Config) -> Result:
     """Train one model."""
     if "from" not in config:
         return train(Writer(config), config)
-
-
-
 
     scratch = _scratch(json.dumps(config["from"], sort_keys=True))
     torch.manual_seed(config["seed"])

@@ -126,9 +126,7 @@ class Scaled:
     def product(self, vectors: list[Tensor]) -> list[Tensor]:
         """Return the Hessian times a vector."""
         return list(
-            torch.autograd.grad(
-                self._gradients, self._parameters, vectors, retain_graph=True
-            )
+            torch.autograd.grad(self._gradients, self._parameters, vectors, retain_graph=True)
         )
 
     def sharpness(self, start: list[Tensor], rounds: int) -> tuple[float, list[Tensor]]:
@@ -168,7 +166,9 @@ def measure_stability(config: Config) -> Result:
     vector = [torch.randn(p.shape, generator=rng) for p in parameters]
     norm = torch.sqrt(torch.stack([(v * v).sum() for v in vector]).sum())
     vector = [v / norm for v in vector]
-    marks, losses, ratios = [], [], []
+    marks: list[int] = []
+    losses: list[float] = []
+    ratios: list[float] = []
     for step in range(config["steps"]):
         loss = task.loss_on(everything)
         loss.backward()
@@ -197,7 +197,9 @@ def measure_curvature(config: Config) -> Result:
     task = Classifier(config)
     driver = Driver(config, task.model)
     parameters = list(task.model.parameters())
-    marks, same, stepped = [], [], []
+    marks: list[int] = []
+    same: list[float] = []
+    stepped: list[float] = []
     for step in range(config["steps"]):
         looks = (step + 1) % config["every"] == 0
         if looks:
@@ -250,4 +252,3 @@ EXPERIMENT = Experiment(
     plan,
     run,
 )
-

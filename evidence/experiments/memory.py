@@ -12,6 +12,7 @@ from evidence.contenders import ADAMW, FAST
 from evidence.experiment import Experiment, Scale, undone
 from evidence.models.transformers import GPT
 from evidence.store import Config, Result, Results
+from innaprop.torch import INNAprop
 
 MIB = 2**20
 MEASURED = 3
@@ -60,8 +61,7 @@ def run(config: Config) -> Result:
     torch.manual_seed(0)
     model = GPT(config["width"], config["depth"], 8, config["context"]).to(device)
     x = torch.randint(256, (config["batch"], config["context"] + 1), device=device)
-    make = _makers()[config["optimizer"]]
-    optimizer = make(model, config["form"])
+    optimizer = make(config, model)
     meter = CudaMeter() if device.type == "cuda" else ProcessMeter()
     for _ in range(MEASURED):
         scores = model(x[:, :-1])
@@ -85,18 +85,12 @@ def run(config: Config) -> Result:
     }
 
 
-def _makers():  # type: ignore[no-untyped-def]
-    from innaprop.torch import INNAprop
-
-    def adamw(model: nn.Module, form: str) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            model.parameters(), fused=form == "fused", foreach=form == "foreach"
-        )
-
-    def innaprop(model: nn.Module, form: str) -> torch.optim.Optimizer:
-        return INNAprop(model.parameters(), fused=form == "fused", foreach=form == "foreach")
-
-    return {ADAMW.name: adamw, FAST.name: innaprop}
+def make(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer that a configuration names, in its form."""
+    fused = config["form"] == "fused"
+    if config["optimizer"] == ADAMW.name:
+        return torch.optim.AdamW(model.parameters(), fused=fused, foreach=not fused)
+    return INNAprop(model.parameters(), fused=fused, foreach=not fused)
 
 
 class CudaMeter:

@@ -22,7 +22,7 @@ def rate_factor(config: Config, step: int) -> float:
     to ``floor`` (0 where there is none), or ``constant``.
     """
     steps: int = config["steps"]
-    warm = round(config.get("warmup", 0.0) * steps)
+    warm: int = round(config.get("warmup", 0.0) * steps)
     if step < warm:
         return float(step + 1) / (warm + 1)
     if config["schedule"] == "constant":

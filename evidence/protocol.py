@@ -89,7 +89,8 @@ def search(study: Study, contender: Contender, done: Results) -> Search:
         means = [tried(config) for config in configs]
         if None in means:
             return None
-        return min(state.trials, key=lambda trial: trial[1])[0]
+        # Of those that diverged, the smallest rate: below it lies what does not.
+        return min(state.trials, key=lambda trial: (trial[1], trial[0]["lr"]))[0]
 
     low = LADDER.index(study.first_rate) + contender.shift
     high = low + study.tried - 1

@@ -19,16 +19,16 @@ EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
     for module in (
         mechanism,
-        long_runs,
         memory,
-        images,
-        finetuning,
-        language,
-        rivals,
-        schedules,
+        long_runs,
         second_moment,
+        schedules,
+        finetuning,
         recurrent,
+        rivals,
+        images,
         control,
+        language,
     )
 }
-"""In the order in which they run."""
+"""In the order in which they run, the cheap ones first."""

@@ -80,6 +80,20 @@ def run(
 
 
 @main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Of result files.")
+def gather(folder: Path, out: Path) -> None:
+    """Take over the runs of another folder of result files that are missing here."""
+    for path in sorted(folder.glob("*.jsonl")):
+        mine, taken = Results(out / path.name), 0
+        for run in Results(path):
+            if run.config not in mine:
+                mine.add(run)
+                taken += 1
+        click.echo(f"{path.name}: {taken} runs taken")
+
+
+@main.command()
 @_EXPERIMENTS
 @click.option("--runs", default=2, show_default=True, help="Of each experiment.")
 @click.option("--seed", default=0, show_default=True, help="Of which runs are chosen.")

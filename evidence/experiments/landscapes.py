@@ -108,7 +108,7 @@ def damping(config: Config) -> Result:
     signs = np.sign(across[np.abs(across) > 1e-6])
     return {
         "reversals": int((np.diff(signs) != 0).sum()),
-        "path": [[short(v) for v in axis] for axis in found[:2, ::100].tolist()],
+        "path": [[short(v) for v in axis] for axis in found[:2, ::20].tolist()],
         "end": short(rosenbrock(found[:2, -1])),
     }
 

@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 from matplotlib.figure import Figure
 
-from evidence.contenders import ACCURATE, ADAMW, FAST
+from evidence.contenders import ACCURATE, ADAMW, FAST, FOUR
 from evidence.experiment import Scale
 from evidence.experiments import long_runs, second_moment
 from evidence.experiments.images import PUBLISHED
@@ -36,10 +36,17 @@ def groups(done: Results, scale: Scale) -> dict[Group, list[Run]]:
     return dict(found)
 
 
+def _place(name: str) -> int:
+    """Return where a contender stands in tables."""
+    return [contender.name for contender in FOUR].index(name)
+
+
 def lengths_table(done: Results, scale: Scale) -> str:
     """Return training loss and error at every length."""
     rows = []
-    for (name, steps, decay, _), runs in sorted(groups(done, scale).items(), key=lambda g: g[0][1]):
+    for (name, steps, decay, _), runs in sorted(
+        groups(done, scale).items(), key=lambda group: (group[0][1], _place(group[0][0]))
+    ):
         if decay != 0.01:
             continue
         row = [number(runs[0].result["time"], 2), f"{steps:,}", name]
@@ -55,7 +62,9 @@ def decay_table(done: Results, scale: Scale) -> str:
     """Return what decay does, with and without decay of the momentum."""
     rows = []
     found = groups(done, scale)
-    for (name, steps, decay, reaches), runs in sorted(found.items(), key=lambda g: g[0][2:]):
+    for (name, steps, decay, reaches), runs in sorted(
+        found.items(), key=lambda group: (group[0][2], _place(group[0][0]), group[0][3])
+    ):
         if steps != scale.pick(20, long_runs.LENGTHS[-2]):
             continue
         if name == ADAMW.name:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -183,6 +184,10 @@ def _way(axes: Axes, outcome: Outcome, brush: Brush) -> None:
             alpha=0.15,
             linewidth=0,
         )
+    # Where all start says nothing, and would flatten how they end.
+    later = [m for line in axes.lines for m in np.asarray(line.get_ydata())[-6:]]
+    low, high = min(later), max(later)
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     axes.set_xlabel("step")
     axes.set_ylabel(f"validation {UNITS[score]}")
     axes.set_title("the reported runs: mean and spread of the seeds")

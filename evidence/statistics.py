@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 10_000
+FEWEST = 5
+"""Seeds below which an interval decides nothing."""
 
 
 class Difference(NamedTuple):
@@ -14,10 +16,13 @@ class Difference(NamedTuple):
     mean: float
     low: float
     high: float
+    seeds: int
 
     @property
     def verdict(self) -> str:
-        """Return ahead, behind or undecided, where less is better."""
+        """Return ahead, behind or undecided, where less is better; or that seeds are too few."""
+        if self.seeds < FEWEST:
+            return "few seeds"
         if self.high < 0:
             return "ahead"
         return "behind" if self.low > 0 else "undecided"
@@ -29,7 +34,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     rng = np.random.default_rng(0)
     chosen = rng.integers(len(differences), size=(RESAMPLES, len(differences)))
     low, high = np.quantile(differences[chosen].mean(1), [0.025, 0.975])
-    return Difference(float(differences.mean()), float(low), float(high))
+    return Difference(float(differences.mean()), float(low), float(high), len(differences))
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

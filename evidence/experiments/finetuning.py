@@ -40,7 +40,7 @@ def _base(scale: Scale) -> Config:
 def studies(scale: Scale) -> list[Study]:
     """Return the one comparison."""
     report = scale.seeds(REPORT_SEEDS)
-    return [Study("fine-tuning", _base(scale), FOUR, "error", report=report)]
+    return [Study("VGG, new classes", _base(scale), FOUR, "error", report=report)]
 
 
 @lru_cache(maxsize=16)

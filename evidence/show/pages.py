@@ -15,9 +15,10 @@ from evidence.show import long_runs, mechanism, studies
 from evidence.show.style import Brush, embed, save
 from evidence.store import Results
 
-PART = re.compile(r"(<!-- begin (?P<name>[\w: .-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(r"(<!-- begin (?P<name>[^<>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURES = "figures"
 NOTHING = "*Not run yet.*"
+REAL = Scale("full", {"device": "cuda"})
 
 
 def make_pages(results: Path, docs: Path) -> None:
@@ -55,7 +56,8 @@ class Parts:
             "mechanism": self._mechanism,
             "long": self._long,
             "plan": lambda _: self._plan(),
-            "verdicts": lambda _: self._verdicts(),
+            "verdicts": self._verdicts,
+            "rates": lambda _: self._rates(),
         }
         return makers[kind](what) or NOTHING
 
@@ -105,11 +107,10 @@ class Parts:
         return "\n\n".join(shown)
 
     def _real(self, name: str) -> str:
-        scale = Scale("full", {"device": "cuda"})
         if name == "memory":
-            done = self.done(name, scale)
+            done = self.done(name, REAL)
             return long_runs.memory_table(done) if len(done) else ""
-        shown = [studies.table(outcome) for outcome in self.outcomes(EXPERIMENTS[name], scale)]
+        shown = [studies.table(outcome) for outcome in self.outcomes(EXPERIMENTS[name], REAL)]
         return "\n\n".join(shown)
 
     @cached_property
@@ -223,25 +224,44 @@ class Parts:
         )
         return studies.markdown(["experiment", "runs", "seconds", "state", "made on"], rows)
 
-    def _verdicts(self) -> str:
+    def _rates(self) -> str:
         names = [pair.name for pair in (FAST, PLAIN, ACCURATE)]
         rows = []
         for experiment in EXPERIMENTS.values():
-            for scale in (self._scale, Scale("full", {"device": "cuda"})):
+            for scale in (self._scale, REAL):
                 for outcome in self.outcomes(experiment, scale):
-                    row = [f"{experiment.title}: {outcome.study.name}"]
-                    for name in names:
-                        found = [r for r in outcome.reports if r.contender.name == name]
-                        difference = outcome.difference(found[0]) if found else None
-                        if difference is None:
-                            row.append("")
-                            continue
-                        row.append(f"**{difference.verdict}** {studies.interval(difference)}")
-                    row.append(studies.UNITS[outcome.study.objective])
-                    rows.append([*row, str(len(outcome.study.report))])
+                    theirs = outcome.reports[0].config["lr"]
+                    found = [outcome.of(name) for name in names]
+                    ratios = [f"{each.config['lr'] / theirs:.2g}" if each else "" for each in found]
+                    name = f"{experiment.title}: {outcome.study.name}"
+                    rows.append([name, f"{theirs:g}", *ratios])
+        if not rows:
+            return ""
+        return studies.markdown(["study", "AdamW's best rate", *(f"{n} / it" for n in names)], rows)
+
+    def _verdicts(self, reference: str) -> str:
+        names = [pair.name for pair in (FAST, PLAIN, ACCURATE) if pair.name != reference]
+        rows = []
+        for experiment in EXPERIMENTS.values():
+            for scale in (self._scale, REAL):
+                for outcome in self.outcomes(experiment, scale):
+                    row = self._verdicts_of(outcome, reference, names)
+                    if any(row):
+                        name = f"{experiment.title}: {outcome.study.name}"
+                        what = studies.UNITS[outcome.study.objective]
+                        rows.append([name, *row, what, str(len(outcome.study.report))])
         if not rows:
             return ""
         return studies.markdown(["study", *names, "of what", "seeds"], rows)
+
+    def _verdicts_of(self, outcome: studies.Outcome, reference: str, names: list[str]) -> list[str]:
+        other, row = outcome.of(reference), []
+        for name in names:
+            found = outcome.of(name)
+            difference = outcome.difference(found, other) if found and other else None
+            text = f"**{difference.verdict}** {studies.interval(difference)}" if difference else ""
+            row.append(text)
+        return row
 
 
 def _describe_dots(outcome: studies.Outcome) -> str:

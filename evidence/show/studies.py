@@ -27,13 +27,20 @@ class Outcome(NamedTuple):
         """Return whether all contenders are there."""
         return len(self.reports) == len(self.study.contenders)
 
-    def difference(self, report: Reported, score: str | None = None) -> Difference | None:
-        """Return the paired difference from the first, None for the first itself."""
-        first = self.reports[0]
-        if report is first:
+    def of(self, name: str) -> Reported | None:
+        """Return a contender's report, None where there is none."""
+        return next((report for report in self.reports if report.contender.name == name), None)
+
+    def difference(self, report: Reported, other: Reported | None = None) -> Difference | None:
+        """Return the paired difference from another, the first where none is named.
+
+        None for the difference of a report from itself.
+        """
+        other = other or self.reports[0]
+        if report is other:
             return None
-        score = score or self.study.objective
-        return paired(report.finals(score), first.finals(score))
+        score = self.study.objective
+        return paired(report.finals(score), other.finals(score))
 
 
 def outcome(study: Study, done: Results) -> Outcome | None:
@@ -118,7 +125,7 @@ def interval(difference: Difference | None) -> str:
     """Return a difference with its interval."""
     if difference is None:
         return ""
-    mean, low, high = (f"{value:+.2g}" for value in difference)
+    mean, low, high = (f"{value:+.2g}" for value in difference[:3])
     return f"{mean} [{low}, {high}]"
 
 

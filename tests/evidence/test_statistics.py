@@ -34,6 +34,10 @@ def test_pairs_take_out_what_seeds_share():
     assert paired(seeds[::-1] + 1, seeds).verdict == "undecided"
 
 
+def test_few_seeds_decide_nothing():
+    assert paired([1.0, 1, 1], [2.0, 2, 2]).verdict == "few seeds"
+
+
 def test_one_seed_has_no_spread():
     assert mean_and_spread([2.0]) == (2.0, 0.0)
     assert mean_and_spread([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))

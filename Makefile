@@ -30,7 +30,7 @@ KERAS := jax tensorflow torch
 TIMES := $(VENV)/times
 timed = .ci/timed $(TIMES) "$(1)"
 
-.PHONY: demo quick test check docs release matrix integrations clean test-conformance $(KERAS:%=test-keras-%)
+.PHONY: demo quick test check docs release matrix integrations evidence clean test-conformance $(KERAS:%=test-keras-%)
 
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
@@ -74,6 +74,12 @@ matrix: $(VENV)/.release
 integrations: $(INTEGRATIONS)/.done
 	$(INTEGRATIONS)/bin/python -m pytest -q --durations 5 tests/integrations
 
+# The runs of docs/evidence.md that are missing: E=mechanism for those of one experiment.
+evidence: $(VENV)/.evidence
+	$(BIN)/python -m evidence fetch
+	$(BIN)/python -m evidence run $(if $(E),--experiment $(E))
+	$(BIN)/python -m evidence page
+
 clean:
 	rm -rf $(VENV) $(INTEGRATIONS) docs/_build report.html
 
@@ -90,6 +96,10 @@ $(VENV)/.demo: $(VENV)/.pip
 
 $(VENV)/.release: $(VENV)/.pip
 	$(PIP_INSTALL) --group release
+	@touch $@
+
+$(VENV)/.evidence: $(VENV)/.demo
+	$(PIP_INSTALL) --group evidence
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo

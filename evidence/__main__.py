@@ -1,0 +1,5 @@
+"""``python -m evidence``."""
+
+from evidence.command import main
+
+main(prog_name="evidence")

@@ -1,0 +1,1 @@
+"""Images and texts: fetched from packages, checked, split into train, validation and test."""

@@ -1,0 +1,34 @@
+"""One file an experiment."""
+
+from evidence.experiment import Experiment
+from evidence.experiments import (
+    control,
+    finetuning,
+    images,
+    language,
+    long_runs,
+    mechanism,
+    memory,
+    recurrent,
+    rivals,
+    schedules,
+    second_moment,
+)
+
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT
+    for module in (
+        mechanism,
+        memory,
+        long_runs,
+        second_moment,
+        schedules,
+        finetuning,
+        recurrent,
+        rivals,
+        images,
+        control,
+        language,
+    )
+}
+"""In the order in which they run, the cheap ones first."""

@@ -198,7 +198,7 @@ def test_growing_steps_are_warned_of_and_not_suggested():
     suggested = plan(adamw_lr=1e-3, steps=20_000)
     assert suggested.options["alpha"] == 2.0
     assert not any("times as long" in warning for warning in suggested.warnings)
-    assert plan(adamw_lr=1e-3, steps=4000, schedule="cosine").options["alpha"] == 0.1
+    assert plan(adamw_lr=1e-3, steps=3000, schedule="cosine").options["alpha"] == 0.1
 
 
 def test_swinging_weights_are_warned_of():

@@ -11,6 +11,8 @@ GROWTH = 2.0
 """A last step so many times as long as the first at full rate is worth a warning."""
 FAR = 3.0
 """Likewise a distance so many times AdamW's."""
+LESS_STABLE = 50.0
+"""Likewise a stability limit so many times below AdamW's; at AdamW's rate that of (2, 2) is 38."""
 
 
 def rows_of(plan: "Plan") -> list[tuple[str, str, str]]:
@@ -113,7 +115,7 @@ def _of_distance(plan: "Plan") -> str | None:
 
 def _of_stability(plan: "Plan") -> str | None:
     ours, theirs = plan.stability_limit, plan.adamw_stability_limit
-    if not math.isfinite(ours) or not math.isfinite(theirs) or ours * 30 >= theirs:
+    if not math.isfinite(ours) or not math.isfinite(theirs) or ours * LESS_STABLE >= theirs:
         return None
     return (
         f"the largest curvature that these steps stand is {theirs / ours:.0f} times smaller than "

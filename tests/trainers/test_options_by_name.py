@@ -30,6 +30,9 @@ def test_options_go_before_the_string_and_the_string_before_the_rate():
     arguments = SimpleNamespace(learning_rate=1e-2, optim_args="alpha=1")
     assert optimizer_cls_and_kwargs(arguments)[1] == {"lr": 1e-2, "alpha": 1.0}
     assert optimizer_cls_and_kwargs(arguments, alpha=2)[1] == {"lr": 1e-2, "alpha": 2}
+    assert optimizer_cls_and_kwargs(arguments, lr=1e-4)[1] == {"lr": 1e-4, "alpha": 1.0}
+    of_string = SimpleNamespace(learning_rate=1e-2, optim_args="lr=1e-3")
+    assert optimizer_cls_and_kwargs(of_string)[1] == {"lr": 1e-3}
     arguments = SimpleNamespace(learning_rate=1e-2, optim_args=None)
     assert optimizer_cls_and_kwargs(arguments)[1] == {"lr": 1e-2}
 

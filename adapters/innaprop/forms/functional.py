@@ -133,4 +133,5 @@ _OPERATIONS = residual.Operations(
     widen=widen,
     narrow=lambda x, dtype: x.astype(dtype),
     round=jnp.round,
+    shift=jnp.right_shift,
 )

@@ -359,12 +359,13 @@ class INNAprop(torch.optim.Optimizer):
         check_state_bits(p, group)
         state = self.state.get(p, {})
         momentum = "psi" if "psi" in state else "momentum_buffer"
-        needed = {"step", PACKED} if PACKED in state else {"step", momentum, "exp_avg_sq"}
-        missing = needed - state.keys()
+        needed = ["step", PACKED] if PACKED in state else ["step", momentum, "exp_avg_sq"]
+        missing = set(needed) - state.keys()
         if 0 < len(missing) < len(needed):
+            *first, last = needed
             raise ValueError(
-                f"the state of a parameter must have step, {momentum} and exp_avg_sq, or step and "
-                f"{PACKED}, or none of them, got only {', '.join(map(str, state))}"
+                f"the state of a parameter must have {', '.join(first)} and {last}, or none of "
+                f"them, got only {', '.join(map(str, state))}"
             )
         others = {"gradient": p.grad, **state}
         for name in ("gradient", *_WIDE_STATE, PACKED, "residual"):

@@ -22,6 +22,8 @@ PRESETS = {"fast": (0.1, 0.9), "accurate": (2.0, 2.0)}
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 UPDATES = (4_000, 10_000)
 ELEMENTS = 600
+SIZE_IN_8_BITS = 18 * 256
+"""Libraries keep smaller tensors in float32; elements are the same again and again."""
 NUMPY = {
     "where": np.where,
     "bits": lambda x: x.view(np.int32),
@@ -101,11 +103,10 @@ def adamw(start, gradients, rate) -> Iterator[np.ndarray]:
 
 def theirs(make, start, gradients, rate) -> Iterator[np.ndarray]:
     """Yield the parameters that another library's AdamW makes."""
-    # Of the smallest size that libraries keep in 8 bits; elements are the same again and again.
-    p = torch.nn.Parameter(torch.from_numpy(np.resize(start, 4200)))
+    p = torch.nn.Parameter(torch.from_numpy(np.resize(start, SIZE_IN_8_BITS)))
     optimizer = make([p], rate)
     for k, g in enumerate(gradients, start=1):
-        p.grad = torch.from_numpy(np.resize(g, 4200))
+        p.grad = torch.from_numpy(np.resize(g, SIZE_IN_8_BITS))
         optimizer.step()
         if k in UPDATES:
             yield p.detach().numpy()[:ELEMENTS].astype(float)

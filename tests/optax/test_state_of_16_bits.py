@@ -147,12 +147,24 @@ def test_outside_of_jit_it_is_the_same():
     [
         ({"state_bits": 8}, ValueError, "state_bits must be one of 32, 16, got 8"),
         ({"state_bits": 16.0}, TypeError, "state_bits must be an integer, got 16.0"),
-        ({"seed": None}, TypeError, "seed must be an integer, got None"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer, got 0.5"),
     ],
 )
 def test_bad_options_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         make(1e-3, **options)
+
+
+def test_with_injected_hyperparameters():
+    static = ("state_bits", "seed")
+    injected = optax.inject_hyperparams(make, static_args=static)(1e-2, state_bits=16, seed=3)
+    plain = make(1e-2, state_bits=16, seed=3)
+    (p, _), (q, _) = (run(o, start(), gradients(10)) for o in (injected, plain))
+    np.testing.assert_allclose(p, q, atol=2e-5)
+    state = optax.inject_hyperparams(make)(1e-2).init(start())
+    assert "state_bits" not in state.hyperparams
+    with pytest.raises(TypeError, match="static_args='state_bits'"):
+        optax.inject_hyperparams(make)(1e-2, state_bits=16).init(start())
 
 
 def test_states_of_other_bits_are_refused():

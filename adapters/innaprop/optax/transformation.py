@@ -39,8 +39,8 @@ def innaprop(
     *,
     residual: bool = True,
     decay_momentum: bool = True,
-    state_bits: int = 32,
-    seed: int = 0,
+    state_bits: int | None = None,
+    seed: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return INNAprop, with AdamW's memory: a count and two arrays per parameter.
 
@@ -70,8 +70,10 @@ def innaprop(
             without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
             True.
         state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
-            bfloat16 and float16 parameters. Default 32.
-        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default 0.
+            bfloat16 and float16 parameters. Default None, 32: what is a number by default
+            ``optax.inject_hyperparams`` takes for one that may change.
+        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default
+            None, 0.
 
     Returns:
         An ``optax.GradientTransformationExtraArgs`` whose state is an ``INNApropState``.
@@ -106,7 +108,7 @@ def innaprop(
     if not isinstance(residual, bool):
         raise TypeError(f"residual must be True or False, got {residual!r}")
     check_hyperparameters({"decay_momentum": decay_momentum})
-    _check_storage(state_bits, seed)
+    state_bits, seed = _storage(state_bits, seed)
     packs = state_bits == 16
 
     def init(params: Any) -> INNApropState:
@@ -257,13 +259,19 @@ def moments(parameters: Parameters, state: INNApropState) -> tuple[list[Any], li
     return [m for m, _ in both], [v for _, v in both]
 
 
-def _check_storage(state_bits: Any, seed: Any) -> None:
-    """Refuse options of how state is stored."""
+def _storage(state_bits: Any, seed: Any) -> tuple[int, int]:
+    """Return the options of how state is stored, or refuse them."""
+    state_bits = 32 if state_bits is None else state_bits
+    seed = 0 if seed is None else seed
     for name, value in (("state_bits", state_bits), ("seed", seed)):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
+            raise TypeError(
+                f"{name} must be an integer, got {value!r}; optax.inject_hyperparams takes it as "
+                f"it is with static_args={name!r}"
+            )
     if state_bits not in (32, 16):
         raise ValueError(f"state_bits must be one of 32, 16, got {state_bits}")
+    return state_bits, seed
 
 
 def _check_state(state: Any) -> None:

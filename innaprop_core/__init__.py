@@ -9,12 +9,13 @@ are built on it.
 - ``momentum``: the same iterates in coordinates that floating point can hold, the
   coefficients every adapter uses, and the conversions to and from the paper's psi.
 - ``residual``: how a bfloat16 parameter follows the float32 trajectory.
+- ``packed``: momentum and second moment in 32 bits together.
 - ``Hyperparameters``; ``FAST_TRAINING`` and ``BEST_ACCURACY``, of type ``Dampings``.
 - ``INNAprop``: a stateful optimizer for plain array loops.
 - ``trajectory``: every iterate of a run, to as many digits as asked for.
 """
 
-from innaprop_core import algorithm, momentum, residual
+from innaprop_core import algorithm, momentum, packed, residual
 from innaprop_core.hyperparameters import (
     BEST_ACCURACY,
     FAST_TRAINING,
@@ -35,6 +36,7 @@ __all__ = [
     "algorithm",
     "check_hyperparameters",
     "momentum",
+    "packed",
     "residual",
     "trajectory",
 ]

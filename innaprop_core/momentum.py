@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
+from innaprop_core import packed
+
 
 class Coefficients(NamedTuple):
     """The scalars of one update: numbers, or 0-d tensors where the step size is one."""
@@ -49,6 +51,8 @@ class Coefficients(NamedTuple):
     """1 - sigma^k: the weight that v has gathered so far."""
     eps: Any
     """Added to the root of the corrected second moment."""
+    draw: Any = 0.0
+    """Number of the draw by which packed states are rounded; 0 where none are."""
 
 
 def bias_correction(
@@ -87,6 +91,7 @@ def coefficients(
     eps: Any,
     weight_decay: Any,
     decay_momentum: bool = True,
+    seed: int | None = None,
     expm1: Callable[[Any], Any] = math.expm1,
     log: Callable[[Any], Any] = math.log,
 ) -> Coefficients:
@@ -101,6 +106,8 @@ def coefficients(
         eps: Added to the root of the second moment.
         weight_decay: The paper's lambda.
         decay_momentum: Whether the decay reaches the momentum too. Default True, as printed.
+        seed: Where the draws begin by which packed states are rounded. Default None: the state is
+            not packed.
         expm1: The exponential minus one for k's type. Default ``math.expm1``.
         log: The natural logarithm for sigma's type. Default ``math.log``.
 
@@ -120,6 +127,7 @@ def coefficients(
         averaging=1 - sigma,
         bias_correction=bias_correction(sigma, k, expm1, log),
         eps=eps,
+        draw=0.0 if seed is None else packed.draw(k, seed),
     )
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innaprop_conformance.cases import Array
-from innaprop_conformance.cases.dtypes import judged_as
+from innaprop_conformance.cases.dtypes import STATE_16, has_narrow_state, judged_as
 from innaprop_conformance.cases.values import rounded
 from innaprop_conformance.exact import Scalars, moved
+from innaprop_conformance.state_bits import Made, StateRounding
 from innaprop_conformance.walk import Chunk, Update
 
 FORMATS = {
@@ -19,6 +20,7 @@ FORMATS = {
     "float16": (11, -14),
     # As float32, down to where the residual of the smallest float16 ends.
     "float16+residual": (24, -16),
+    f"float32{STATE_16}": (24, -126),
 }
 """Bits of the significand and exponent of the smallest normal number."""
 
@@ -75,6 +77,7 @@ class Bounds:
         length = math.isqrt(steps)
         self._arithmetic, self._storage = _Carried(zero, length), _Carried(zero, length)
         self._variance = (zero, zero, zero)
+        self._of_state = StateRounding(zero) if has_narrow_state(dtype) else None
 
     def step(self, update: Update) -> None:
         """Make one update of the exact run, of the stored one, and of the bounds."""
@@ -83,6 +86,8 @@ class Bounds:
         g = update.gradient.astype(self._wide)
         self._exact = moved(*self._exact, g, c)
         new, *state = moved(*self._stored, g, c)
+        if self._of_state:
+            state = list(self._of_state.round(*state))
         self._stored = (self._store(new), *state)
         new_theta, new_m, new_v = map(_as_float64, self._exact)
 
@@ -91,6 +96,9 @@ class Bounds:
         in_theta, in_m = self._committed(
             np.abs(theta), np.abs(m), np.abs(new_m), direction, update.values
         )
+        if self._of_state:
+            # The smallest normal numbers are added to a state's size in float32.
+            in_m = in_m + self._unit * (np.abs(new_m) + 2.0**-3)
         in_theta = in_theta + c.impulse * of_direction
         in_m = in_m + abs(c.drive) * of_direction
         half = half_ulp(
@@ -110,6 +118,10 @@ class Bounds:
         self._arithmetic.step(matrix, in_theta, in_m)
         self._storage.step(matrix, half, np.zeros_like(half))
         self._variance = _spread(matrix, self._variance, half**2 / 3)
+        if self._of_state:
+            alpha, beta = update.values["alpha"], update.values["beta"]
+            made = Made(m, new_m, v, new_v, direction, c, 1 - alpha * beta, alpha, beta)
+            self._of_state.step(matrix, made)
 
     def replace(self, theta: Array) -> None:
         """Set other parameters, which are exact; the errors of the momentum stay."""
@@ -119,6 +131,8 @@ class Bounds:
         self._arithmetic.step(forget, zero, zero)
         self._storage.step(forget, zero, zero)
         self._variance = _spread(forget, self._variance, zero)
+        if self._of_state:
+            self._of_state.replace()
 
     def standing(self) -> Standing:
         """Return where the bounds of theta stand."""
@@ -139,11 +153,18 @@ class Bounds:
         # The truth itself is rounded to float64.
         own = half_ulp(np.abs(_as_float64(exact)), "float64")
         ee, ef, ff = self._variance
-        return Standing(
+        found = Standing(
             floor,
             self._storage.of_sum(of_theta, of_m) + own,
             self._arithmetic.of_sum(of_theta, of_m),
             of_theta**2 * ee + 2 * of_theta * of_m * ef + of_m**2 * ff,
+        )
+        if self._of_state is None:
+            return found
+        return found._replace(
+            storage=found.storage + self._of_state.bound(of_theta, of_m),
+            arithmetic=found.arithmetic + self._of_state.bias(of_theta, of_m),
+            variance=found.variance + self._of_state.variance(of_theta, of_m),
         )
 
     def _store(self, theta: NDArray[np.floating]) -> NDArray[np.floating]:

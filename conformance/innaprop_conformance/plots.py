@@ -32,6 +32,8 @@ _DTYPE_COLORS = {
     "float16": "#a21caf",
     "bfloat16+residual": "#65a30d",
     "float16+residual": "#e879f9",
+    "float32+state16": "#0891b2",
+    "bfloat16+residual+state16": "#ca8a04",
 }
 
 

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 
 from innaprop_conformance.backends import Backend
 from innaprop_conformance.cases import Case
-from innaprop_conformance.cases.dtypes import STORAGE
+from innaprop_conformance.cases.dtypes import NARROW_STATE, STORAGE
 from innaprop_conformance.judge import judge
 from innaprop_conformance.processes import Message, Worker
 from innaprop_conformance.results import Conformance, Learning
@@ -136,8 +136,9 @@ def _judged(
     # A process that dies after its last case is that dtype's failure.
     if death and (lacking or dtype == followed.dtype):
         failure = f"{followed.where}{death}"
-    if dtype not in STORAGE:
-        failure = f"dtypes must be of {', '.join(STORAGE)}, got {dtype!r}"
+    if dtype not in (*STORAGE, *NARROW_STATE):
+        offered = ", ".join((*STORAGE, *NARROW_STATE))
+        failure = f"dtypes must be of {offered}, got {dtype!r}"
     return Conformance(
         name,
         dtype,

@@ -23,7 +23,16 @@ import numpy as np
 from rich.progress import Progress
 
 from innaprop.forms.cache import cache_folder
-from innaprop_conformance import bounds, cases, corridor, exact, observed, truth, walk
+from innaprop_conformance import (
+    bounds,
+    cases,
+    corridor,
+    exact,
+    observed,
+    state_bits,
+    truth,
+    walk,
+)
 from innaprop_conformance.cases import Array, Case
 from innaprop_conformance.corridor import Corridor
 from innaprop_conformance.truth import Truth, find_truth
@@ -33,6 +42,7 @@ _MAKERS = (
     exact,
     walk,
     bounds,
+    state_bits,
     observed,
     corridor,
     cases.case,

@@ -17,7 +17,7 @@ from markupsafe import escape
 from innaprop_conformance import __version__, results
 from innaprop_conformance.backends.numpy import NumPyBackend
 from innaprop_conformance.cases import FAMILIES
-from innaprop_conformance.cases.dtypes import STORAGE
+from innaprop_conformance.cases.dtypes import NARROW_STATE, STORAGE
 from innaprop_conformance.runner import TIMEOUT, run_cases
 
 FAMILY = ("--family", "corners", "--family", "schedules", "--family", "groups")
@@ -226,7 +226,7 @@ def test_one_dtype_of_two_is_not_enough(environment, name):
         ("FailsInFloat64", "in float64: RuntimeError: float32 only"),
         ("DiesAfterFloat32", "without verdict"),
         ("WrongShape", "ValueError: there must be 5 parameters, got 4"),
-        ("UnknownDtype", f"dtypes must be of {', '.join(STORAGE)}, got 'float8'"),
+        ("UnknownDtype", f"dtypes must be of {', '.join((*STORAGE, *NARROW_STATE))}, got 'float8'"),
         ("ClaimsFloat32", "TypeError: parameters must be float32, got float64"),
         ("NotThere", "some_backends:NotThere cannot be loaded: AttributeError"),
         (

@@ -49,5 +49,11 @@ def test_the_page_shows_code(page):
 
 @pytest.mark.parametrize("page", pages())
 def test_every_block_is_run_or_says_that_it_is_not_python(page):
-    others = {block.language for block in blocks(page)} - {"python", "console", "diff", "text", "toml"}
+    others = {block.language for block in blocks(page)} - {
+        "python",
+        "console",
+        "diff",
+        "text",
+        "toml",
+    }
     assert [language for language in others if not language.startswith("{")] == []

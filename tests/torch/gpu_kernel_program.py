@@ -13,7 +13,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
-from innaprop.forms import Row, c, single_tensor, triton
+from innaprop.forms import Row, c, foreach, single_tensor, triton
 from innaprop.torch import INNAprop, plan
 from innaprop_core import momentum
 
@@ -21,19 +21,19 @@ SHAPES = [(5,), (37, 41), (), (0,), (1025,)]
 STEPS = 20
 
 
-def make(dtype, residual):
+def make(dtype, residual, packed):
     wide = torch.promote_types(dtype, torch.float32)
     params = [torch.randn(shape).to(dtype) for shape in SHAPES]
     # Of other addresses than a new tensor's: not multiples of 16 bytes.
     params[-1] = torch.randn(1026).to(dtype)[1:]
-    zeros = [torch.zeros(shape, dtype=wide) for shape in SHAPES]
+    zeros = [torch.zeros(shape, dtype=torch.int32 if packed else wide) for shape in SHAPES]
     residuals = [torch.zeros(shape, dtype=torch.int16) if residual else None for shape in SHAPES]
-    return params, zeros, copy.deepcopy(zeros), residuals
+    return params, zeros, zeros if packed else copy.deepcopy(zeros), residuals
 
 
 def scalars(k, sigma):
     options = {"gamma": 1e-2, "alpha": 0.1, "beta": 0.9, "eps": 1e-8, "weight_decay": 0.1}
-    return momentum.coefficients(k, sigma=sigma, **options)
+    return momentum.coefficients(k, sigma=sigma, seed=5, **options)
 
 
 def as_tensors(c, count):
@@ -42,9 +42,9 @@ def as_tensors(c, count):
     return c._replace(bias_correction=each, gamma=torch.tensor(c.gamma, dtype=torch.float64))
 
 
-def follow(dtype, residual=False, sigma=0.999, capturable=False):
+def follow(dtype, residual=False, sigma=0.999, capturable=False, packed=False):
     torch.manual_seed(0)
-    both = make(dtype, residual)
+    both = make(dtype, residual, packed)
     both = both, copy.deepcopy(both)
     counts = [[torch.zeros(()) for _ in SHAPES] for _ in both]
     which = array("q", [0] * len(SHAPES))
@@ -65,7 +65,13 @@ def follow(dtype, residual=False, sigma=0.999, capturable=False):
         if dtype == torch.bfloat16 and not residual:
             break
     assert counts[0] == counts[1] == [k] * len(SHAPES)
-    return [[*tensors, residuals if residual else []] for *tensors, residuals in both]
+    results = []
+    for params, ms, vs, residuals in both:
+        if packed:
+            rows = [Row(None, None, words, words) for words in ms]
+            ms, vs = zip(*map(foreach.unpacked, rows), strict=True)
+        results.append([params, ms, vs, residuals if residual else []])
+    return results
 
 
 def step(alpha=0.1, **options):
@@ -98,6 +104,10 @@ if __name__ == "__main__":
     narrow = (torch.bfloat16, torch.float16)
     results = {str(dtype): follow(dtype) for dtype in (torch.float32, torch.float64, *narrow)}
     results |= {f"{dtype} with residual": follow(dtype, residual=True) for dtype in narrow}
+    results["torch.float32 packed"] = follow(torch.float32, packed=True)
+    results["torch.bfloat16 with residual packed"] = follow(
+        torch.bfloat16, residual=True, packed=True
+    )
     results["no memory"] = follow(torch.float32, sigma=0.0)
     results["capturable"] = follow(torch.float64, capturable=True)
     results["optimizer"] = step()

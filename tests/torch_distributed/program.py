@@ -34,6 +34,8 @@ from innaprop.forms.foreach import join
 from innaprop.torch import INNAprop
 
 IMPLEMENTATIONS = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+NARROW = {**IMPLEMENTATIONS, "narrow": {"state_bits": 16}}
+"""With a state of 16 bits."""
 OPTIONS = {"lr": 1e-2, "alpha": 0.1, "beta": 0.9, "weight_decay": 0.1}
 OTHER_OPTIONS = {"lr": 1e-3, "alpha": 2.0, "beta": 2.0, "weight_decay": 0.0}
 """What a resumed optimizer is built with: the checkpoint has to bring the right ones."""
@@ -49,6 +51,8 @@ OF_TWO = [
     ("fsdp2", torch.float64, "default"),
     ("fsdp2", torch.bfloat16, "default"),
     ("fsdp2", torch.bfloat16, "fused"),
+    ("fsdp2", torch.float32, "narrow"),
+    ("fsdp2", torch.bfloat16, "narrow"),
     ("ddp", torch.float32, "default"),
     ("ddp", torch.bfloat16, "foreach"),
 ]
@@ -129,8 +133,11 @@ def contents(optimizer):
             for p, r in zip(parameters, residuals, strict=True)
         ],
         "step": copies(s["step"] for s in states),
-        "momentum_buffer": copies(s["momentum_buffer"] for s in states),
-        "exp_avg_sq": copies(s["exp_avg_sq"] for s in states),
+        **{
+            name: copies(s[name] for s in states)
+            for name in ("momentum_buffer", "exp_avg_sq", "packed_state")
+            if name in states[0]
+        },
     }
 
 
@@ -202,7 +209,7 @@ def with_exact_gradients(process, how, dtype, implementation):
 def save(process, how, dtype, implementation):
     """Write a checkpoint, and go on as if nothing had happened."""
     model = process.model(how, dtype)
-    optimizer = INNAprop(model.parameters(), **OPTIONS, **IMPLEMENTATIONS[implementation])
+    optimizer = INNAprop(model.parameters(), **OPTIONS, **NARROW[implementation])
     process.train(model, optimizer, dtype, range(BEFORE))
     held = contents(optimizer)
     state, optimizer_state = get_state_dict(model, optimizer)
@@ -219,7 +226,9 @@ def steps_after():
 
 def resume(process, how, dtype, checkpoint, damage=None):
     model = process.model(how, dtype, seed=1)
-    optimizer = INNAprop(model.parameters(), **OTHER_OPTIONS)
+    # How state is stored is the optimizer's own choice, which a checkpoint does not bring.
+    bits = 16 if checkpoint.endswith("narrow") else 32
+    optimizer = INNAprop(model.parameters(), **OTHER_OPTIONS, state_bits=bits)
     state, optimizer_state = get_state_dict(model, optimizer)
     loaded = {"model": state, "optimizer": optimizer_state}
     dcp.load(loaded, checkpoint_id=process.folder / checkpoint)
@@ -298,10 +307,10 @@ def resume_zero_alone(process, dtype, implementation):
     return process.train(model, optimizer, dtype, steps_after())
 
 
-def through_full_state_dict(process, dtype):
+def through_full_state_dict(process, dtype, bits=32):
     """Gather the whole state on rank 0, and give it to new objects from there."""
     model = process.model("fsdp2", dtype)
-    optimizer = INNAprop(model.parameters(), **OPTIONS)
+    optimizer = INNAprop(model.parameters(), **OPTIONS, state_bits=bits)
     process.train(model, optimizer, dtype, range(BEFORE))
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     model_state, state = get_state_dict(model, optimizer, options=options)
@@ -309,7 +318,7 @@ def through_full_state_dict(process, dtype):
     losses = process.train(model, optimizer, dtype, steps_after())
 
     other = process.model("fsdp2", dtype, seed=1)
-    another = INNAprop(other.parameters(), **OTHER_OPTIONS)
+    another = INNAprop(other.parameters(), **OTHER_OPTIONS, state_bits=bits)
     # Rank 1 has none: set_state_dict would take that for a wish to load nothing.
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(other, model_state, options=options)
@@ -376,6 +385,7 @@ def jobs(process, phase):
             yield identify("save zero", *case), save_zero, case
         for dtype in (torch.float32, torch.bfloat16):
             yield identify("full", dtype), through_full_state_dict, (dtype,)
+            yield identify("full", dtype, 16), through_full_state_dict, (dtype, 16)
         for implementation in IMPLEMENTATIONS:
             yield f"partial-{implementation}", partial_gradients, (implementation,)
         yield "flat-number", through_flat_state_dict, (0.1,)

@@ -13,6 +13,8 @@ OF_TWO = (
     "fsdp2-float64-default",
     "fsdp2-bfloat16-default",
     "fsdp2-bfloat16-fused",
+    "fsdp2-float32-narrow",
+    "fsdp2-bfloat16-narrow",
     "ddp-float32-default",
     "ddp-bfloat16-foreach",
 )
@@ -82,7 +84,7 @@ def test_these_tests_see_what_a_checkpoint_loses(pair, lost):
         assert not torch.equal(resumed["losses"], saved["losses"])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float32-16", "bfloat16-16"])
 def test_through_a_full_state_dict_on_rank_0(pair, dtype):
     for uninterrupted, resumed in pair(f"full-{dtype}"):
         assert torch.equal(resumed, uninterrupted)

@@ -41,9 +41,10 @@ class Row(NamedTuple):
     g: Any
     """Its gradient."""
     m: Any
-    """Its momentum, in the dtype of the arithmetic: at least float32."""
+    """Its momentum, in the dtype of the arithmetic: at least float32; or int32 words that momentum
+    and second moment are packed into, as in ``innaprop_core.packed``."""
     v: Any
-    """Its second moment, likewise."""
+    """Its second moment, likewise; or the same words."""
     residual: Any = None
     """What of the float32 trajectory a 16-bit parameter does not hold, int16; or None."""
 
@@ -69,7 +70,8 @@ class Form:
     skips: bool = False
     """Whether it can leave all as it is where a tensor says so."""
     corrects: bool = False
-    """Whether it finds the bias correction by itself, from each row's count of updates."""
+    """Whether it finds bias correction and draw by itself, from each row's count of updates; the
+    draw that it is given is that of the first update."""
 
 
 def all_forms() -> dict[str, Form]:

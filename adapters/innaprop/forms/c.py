@@ -38,7 +38,10 @@ _KINDS = {
     (torch.float16, torch.float32): 5,
 }
 """By the dtypes of parameter and gradient."""
+_PACKED = 8
+"""Added to the kind of rows whose state is packed."""
 _STATES = {(dtype, torch.promote_types(dtype, torch.float32)) for dtype, _ in _KINDS}
+_STATES |= {(dtype, torch.int32) for dtype, _ in _KINDS if dtype != torch.float64}
 """Dtypes of a parameter and its state."""
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types whose tensors have one address; others may hold several tensors, or none yet."""
@@ -110,7 +113,11 @@ class Layout:
         self.steps = None if steps is None else addresses(steps)
         self.sizes = array("q", map(Tensor.numel, rows.theta))
         self.kinds = array(
-            "q", [_KINDS[theta.dtype, g.dtype] for theta, g in zip(rows.theta, rows.g, strict=True)]
+            "q",
+            [
+                _KINDS[theta.dtype, g.dtype] + _PACKED * (m.dtype == torch.int32)
+                for theta, g, m in zip(rows.theta, rows.g, rows.m, strict=True)
+            ],
         )
         self._strides = list(map(Tensor.stride, rows.theta))
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Form, Row, residual
+from innaprop.forms.c import is_dense
+from innaprop_core import packed
 from innaprop_core.momentum import Coefficients
 
 _ELEMENTS_IN_CACHE = {"cpu": 1 << 17}
@@ -28,7 +30,7 @@ FORM = Form(
 )
 NARROW = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 """Dtypes that may have a residual."""
-_OPERATIONS = residual.Operations(
+OPERATIONS = residual.Operations(
     where=torch.where,
     bits=lambda x: x.view(torch.int32),
     real=lambda bits: bits.view(torch.float32),
@@ -37,24 +39,65 @@ _OPERATIONS = residual.Operations(
     widen=Tensor.float,
     narrow=lambda x, dtype: x.to(getattr(torch, dtype)),
     round=torch.round,
+    shift=torch.bitwise_right_shift,
 )
+WORDS = torch.int32
+"""Dtype of packed states."""
 
 
 def join(parameter: Tensor, remainder: Tensor) -> Tensor:
     """Return the float32 that a bfloat16 or float16 parameter and its int16 residual are."""
-    joined: Tensor = residual.join(parameter, remainder, NARROW[parameter.dtype], _OPERATIONS)
+    joined: Tensor = residual.join(parameter, remainder, NARROW[parameter.dtype], OPERATIONS)
     return joined
 
 
 def split(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the parameter of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, NARROW[dtype], _OPERATIONS)
+    return residual.split(value, NARROW[dtype], OPERATIONS)
 
 
 def wide(row: Row) -> Tensor:
     """Return the parameter in the dtype of its state: itself, if that is its own."""
     theta: Tensor = row.theta
-    return theta.to(row.m.dtype) if row.residual is None else join(theta, row.residual)
+    return theta.to(real_of(row)) if row.residual is None else join(theta, row.residual)
+
+
+def real_of(row: Row) -> torch.dtype:
+    """Return the dtype of a row's arithmetic."""
+    dtype: torch.dtype = row.m.dtype
+    return torch.float32 if dtype == WORDS else dtype
+
+
+def unpacked(row: Row) -> tuple[Tensor, Tensor]:
+    """Return momentum and second moment: those of the row, or new ones, if they are packed."""
+    return packed.unpack(row.m, OPERATIONS) if row.m.dtype == WORDS else (row.m, row.v)
+
+
+def repack(row: Row, m: Tensor, v: Tensor, draw: Any, first: int = 0) -> None:
+    """Write momentum and second moment into a row's words, rounded.
+
+    Args:
+        row: A row whose state is packed.
+        m: Its new momentum, float32.
+        v: Its new second moment, likewise.
+        draw: From ``packed.draw``; a number or a 0-d tensor.
+        first: Index of its first element. Default 0.
+    """
+    if isinstance(draw, Tensor):
+        turned: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
+    else:
+        turned = packed.turn(int(draw))
+    row.m.copy_(packed.pack(m, v, _indices(row.m, first), turned, OPERATIONS))
+
+
+def _indices(like: Tensor, first: int) -> Tensor:
+    """Return the number of each element, in the order in which they lie in memory, if dense."""
+    first = (first + 2**31) % 2**32 - 2**31
+    n = like.numel()
+    line = torch.arange(first, first + n, dtype=torch.int32, device=like.device)
+    if like.is_contiguous() or not is_dense(like):
+        return line.view(like.shape)
+    return line.as_strided(like.shape, like.stride())
 
 
 def store(row: Row, value: Tensor) -> None:
@@ -69,7 +112,7 @@ def store(row: Row, value: Tensor) -> None:
 
 def alike(row: Row) -> tuple[Any, ...]:
     """Return what rows of one call have in common."""
-    return row.theta.device, row.theta.dtype, row.residual is None
+    return row.theta.device, row.theta.dtype, row.m.dtype, row.residual is None
 
 
 def Layout(rows: Row, steps: list[Tensor]) -> None:  # noqa: N802 - the class that other forms have.
@@ -140,18 +183,21 @@ def update_rows(
             updated: whoever interrupts finds the counts of all rows but those of one part right.
             Default None: nothing is counted.
     """
-    for part, ended in _parts(rows):
-        thetas, ms = [wide(row) for row in part], [row.m for row in part]
+    for part, first, ended in _parts(rows):
+        states = [unpacked(row) for row in part]
+        thetas, ms, vs = [wide(row) for row in part], [m for m, _ in states], [v for _, v in states]
         # Operations on lists cannot write into views that only say that they are negative.
         thetas = [theta.resolve_neg() if theta.is_neg() else theta for theta in thetas]
         dtype = ms[0].dtype
         gs = [row.g if row.g.dtype == dtype else row.g.to(dtype) for row in part]
         if isinstance(gradient_scale, Tensor) or gradient_scale != 1:
             gs = _scaled(gs, gradient_scale)
-        _update(thetas, gs, ms, [row.v for row in part], c)
-        for row, theta in zip(part, thetas, strict=True):
+        _update(thetas, gs, ms, vs, c)
+        for row, theta, m, v in zip(part, thetas, ms, vs, strict=True):
             if theta is not row.theta:
                 store(row, theta)
+            if m is not row.m:
+                repack(row, m, v, c.draw, first)
         if steps is not None and ended:
             torch._foreach_add_([steps[place] for place in ended], 1.0)
 
@@ -179,10 +225,11 @@ def _update(
     _add_scaled_(ms, us, c.drive * root)
 
 
-def _parts(rows: list[Row]) -> Iterator[tuple[list[Row], list[int]]]:
+def _parts(rows: list[Row]) -> Iterator[tuple[list[Row], int, list[int]]]:
     """Split lists of rows, and long rows, into parts that fit the cache.
 
-    With each part come the places of the rows that end with it.
+    With each part come the index of its rows' first elements, and the places of the rows that end
+    with it.
     """
     most = _ELEMENTS_IN_CACHE.get(rows[0].theta.device.type, _ELEMENTS_IN_A_GPUS_CACHE)
     part: list[Row] = []
@@ -195,17 +242,17 @@ def _parts(rows: list[Row]) -> Iterator[tuple[list[Row], list[int]]]:
                 [None] * -(-n // most) if t is None else torch.split(t.view(-1), most) for t in row
             ]
             *first, last = ([Row(*piece)] for piece in zip(*pieces, strict=True))
-            yield from ((piece, []) for piece in first)
-            yield last, [place]
+            yield from ((piece, i * most, []) for i, piece in enumerate(first))
+            yield last, len(first) * most, [place]
             continue
         if part and size + n > most:
-            yield part, ended
+            yield part, 0, ended
             part, ended, size = [], [], 0
         part.append(row)
         ended.append(place)
         size += n
     if part:
-        yield part, ended
+        yield part, 0, ended
 
 
 def _is_zero(scalar: Any) -> bool:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.lax import bitcast_convert_type
 
 from innaprop.forms import Form, Row, looking_back, residual
-from innaprop_core import momentum
+from innaprop_core import momentum, packed
 from innaprop_core.momentum import Coefficients
 
 FORM = Form(
@@ -124,6 +124,26 @@ def widen(parameter: Any) -> Any:
     return residual.widen(bits, parameter.dtype.name, _OPERATIONS)
 
 
+@jax.jit
+def unpack(word: Any) -> tuple[Any, Any]:
+    """Return the float32 momentum and second moment that an array of words holds."""
+    return packed.unpack(word, _OPERATIONS)
+
+
+@jax.jit
+def pack(m: Any, v: Any, draw: Any) -> Any:
+    """Return the words that hold a float32 momentum and second moment, rounded.
+
+    Args:
+        m: Momentum; array of any shape.
+        v: Second moment, likewise.
+        draw: Number of the draw, from ``innaprop_core.packed.draw``; of shape ().
+    """
+    draw = jnp.asarray(draw, jnp.int32)
+    indices = jax.lax.iota(jnp.int32, m.size).reshape(m.shape)
+    return packed.pack(m, v, indices, packed.turn_of(draw, _OPERATIONS), _OPERATIONS)
+
+
 _OPERATIONS = residual.Operations(
     where=jnp.where,
     bits=lambda x: bitcast_convert_type(x, jnp.int32),
@@ -133,4 +153,5 @@ _OPERATIONS = residual.Operations(
     widen=widen,
     narrow=lambda x, dtype: x.astype(dtype),
     round=jnp.round,
+    shift=jnp.right_shift,
 )

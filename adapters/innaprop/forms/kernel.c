@@ -121,6 +121,66 @@ static inline uint16_t split_float16(float x, int16_t *r) {
     return p;
 }
 
+/* Momentum and second moment in one word: see innaprop_core/packed.py. */
+
+#define LOW_OF_M 0x3e000000u /* 2^-3 */
+#define LOW_OF_V 0x28000000u /* 2^-47 */
+#define COARSE_OF_V 0x4a800000u /* 2^22 */
+#define CODES_OF_M 28672u
+#define DRAWS 16777216.0
+/* Elements whose states are unpacked at a time: they stay in the innermost cache. */
+#define UNPACKED 512
+
+/* From the threshold of each element to that of the first one of its block. */
+static uint32_t lattice[UNPACKED];
+
+static __attribute__((constructor)) void lay_lattice(void) {
+    for (uint32_t i = 0; i < UNPACKED; i++) lattice[i] = i * 0x9e3779b9u;
+}
+
+static inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+FOR_EVERY_CPU static void unpack(
+    const uint32_t *restrict word, float *restrict m, float *restrict v, int n) {
+    for (int i = 0; i < n; i++) {
+        /* A seventh of 19 bits, times 2^13. */
+        uint32_t of_v = (uint32_t)(int32_t)((float)(int32_t)(word[i] >> 13) * 0.14285715f) << 13;
+        uint32_t of_m = word[i] - (of_v << 3) + of_v;
+        uint32_t sign = (CODES_OF_M - 1 - of_m) & 0x80000000u;
+        /* Below zero an unsigned number is large. */
+        of_m = smaller(of_m, of_m - CODES_OF_M);
+        m[i] = float_of(bits_of(float_of((of_m << 11) + LOW_OF_M) - float_of(LOW_OF_M)) ^ sign);
+        int32_t above = (int32_t)(of_v - (COARSE_OF_V - LOW_OF_V));
+        uint32_t coarse = (uint32_t)(above > 0 ? above : 0);
+        v[i] = float_of(of_v + LOW_OF_V + (coarse << 5) - coarse) - float_of(LOW_OF_V);
+    }
+}
+
+/* `start` is the first element's threshold. */
+FOR_EVERY_CPU static void pack(
+    uint32_t *restrict word, const float *restrict m, const float *restrict v, int n,
+    uint32_t start) {
+    /* What codes begin at, subtracted at the end. */
+    const uint32_t first_m = LOW_OF_M >> 11, first_v = LOW_OF_V >> 13;
+    for (int i = 0; i < n; i++) {
+        uint32_t threshold = lattice[i] + start, bits = bits_of(m[i]);
+        uint32_t size = bits_of(float_of(bits & 0x7fffffffu) + float_of(LOW_OF_M));
+        uint32_t of_m = smaller((size + (threshold >> 21)) >> 11, first_m + CODES_OF_M - 1);
+        size = bits_of(v[i] + float_of(LOW_OF_V));
+        size = smaller(size, (size >> 5) + (COARSE_OF_V - COARSE_OF_V / 32));
+        uint32_t of_v = (size + (threshold & 0x1fffu)) >> 13;
+        uint32_t sign = (uint32_t)((int32_t)bits >> 31) & CODES_OF_M;
+        word[i] = (((of_v << 3) - of_v) << 13) + of_m + sign - (7 * (first_v << 13) + first_m);
+    }
+}
+
+static uint32_t turn_of(double draw) {
+    uint32_t x = (uint32_t)draw;
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
 /* Generates the update of n elements of one tensor.
    PARAMETER, GRADIENT: types of theta and g in memory. REAL: type of states and arithmetic.
    READ: g[i] as REAL. LOAD: theta[i] as REAL. STORE: writes t into theta[i]. */
@@ -168,31 +228,53 @@ DEFINE_NARROW(float16, float16_float32, float, g[i])
 
 /* The kinds of rows, by the dtypes of parameter and gradient; c.py has them in this order. */
 enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BFLOAT16_FLOAT32, FLOAT16_FLOAT32 };
+/* Added to the kind, where m has the words that momentum and second moment are packed into. */
+#define PACKED 8
 
 /* All rows of a call, a column for each of what they have. */
 typedef struct {
     void *const *theta, *const *g, *const *m, *const *v;
     int16_t *const *residual; /* Null pointers, where there is none. */
-    double *const *step; /* Updates made, which become one more; or null, if the correction is set. */
+    double *const *step; /* Updates made, which become one more; or null, if the correction is set.
+                            With counts the draw that is set is that of the first update. */
     const int64_t *size, *kind, *set;
 } Rows;
 
-static void update(const Rows *rows, int64_t i, int64_t low, int64_t n, const Coefficients *c) {
+/* Update n elements of row i, from element low on. m and v are where its state is, or is unpacked. */
+static void update(
+    const Rows *rows, int64_t i, void *m, void *v, int64_t low, int64_t n, const Coefficients *c) {
     int16_t *residual = rows->residual[i] ? rows->residual[i] + low : 0;
 #define CALL(NAME, PARAMETER, GRADIENT, REAL)                                                      \
     update_##NAME(                                                                                 \
-        (PARAMETER *)rows->theta[i] + low, (const GRADIENT *)rows->g[i] + low,                     \
-        (REAL *)rows->m[i] + low, (REAL *)rows->v[i] + low, residual, n, c)
+        (PARAMETER *)rows->theta[i] + low, (const GRADIENT *)rows->g[i] + low, (REAL *)m,          \
+        (REAL *)v, residual, n, c)
 #define CALL_NARROW(NAME, GRADIENT)                                                                \
     if (residual) CALL(NAME##_residual, uint16_t, GRADIENT, float);                                \
     else CALL(NAME, uint16_t, GRADIENT, float)
-    switch (rows->kind[i]) {
+    switch (rows->kind[i] & ~PACKED) {
     case FLOAT32: CALL(float32, float, float, float); break;
     case FLOAT64: CALL(float64, double, double, double); break;
     case BFLOAT16: CALL_NARROW(bfloat16, uint16_t); break;
     case FLOAT16: CALL_NARROW(float16, uint16_t); break;
     case BFLOAT16_FLOAT32: CALL_NARROW(bfloat16_float32, float); break;
     case FLOAT16_FLOAT32: CALL_NARROW(float16_float32, float); break;
+    }
+}
+
+static void update_state(const Rows *rows, int64_t i, int64_t low, int64_t n, const Coefficients *c) {
+    if (!(rows->kind[i] & PACKED)) {
+        int64_t start = low * (rows->kind[i] == FLOAT64 ? 8 : 4);
+        update(rows, i, (char *)rows->m[i] + start, (char *)rows->v[i] + start, low, n, c);
+        return;
+    }
+    float m[UNPACKED], v[UNPACKED];
+    uint32_t turn = turn_of(c->draw);
+    for (int64_t end = low + n; low < end; low += UNPACKED) {
+        int64_t some = end - low < UNPACKED ? end - low : UNPACKED;
+        uint32_t *word = (uint32_t *)rows->m[i] + low;
+        unpack(word, m, v, (int)some);
+        update(rows, i, m, v, low, some, c);
+        pack(word, m, v, (int)some, (uint32_t)low * 0x9e3779b9u + turn);
     }
 }
 
@@ -226,8 +308,9 @@ EXPORTED void innaprop_step(int64_t count, const Rows *rows, const Coefficients 
             if (rows->set[i] != set || next != k) {
                 set = rows->set[i], k = next, c = sets[set];
                 if (rows->step) c.bias_correction = bias_correction(c.memory, k);
+                if (rows->step) c.draw = fmod(c.draw + k - 1, DRAWS);
             }
-            update(rows, i, low, high - low, &c);
+            update_state(rows, i, low, high - low, &c);
         }
     }
     for (int64_t i = 0; rows->step && i < count; i++) *rows->step[i] += 1;

@@ -27,7 +27,7 @@ class Operations(NamedTuple):
     real: Callable[[Any], Any]
     """The float32 of int32 bits."""
     integer: Callable[[Any], Any]
-    """int16, or whole float32, as int32."""
+    """int16, or float32 cut to a whole number, as int32."""
     floating: Callable[[Any], Any]
     """int32 as float32."""
     widen: Callable[[Any], Any]
@@ -36,6 +36,8 @@ class Operations(NamedTuple):
     """float32 rounded to "float16", or a float32 that is a "bfloat16" as that; int32 as "int16"."""
     round: Callable[[Any], Any]
     """float32 to the nearest whole number, ties to even."""
+    shift: Callable[[Any, int], Any]
+    """int32 shifted to the right by a constant, arithmetically."""
 
 
 def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Form, Row
-from innaprop.forms.foreach import store, wide
+from innaprop.forms.foreach import WORDS, real_of, repack, store, unpacked, wide
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -34,12 +34,15 @@ def update(
         skip: Tensor of one element; where it is not zero nothing changes. Default None.
     """
     for row in rows:
-        theta, g = wide(row), row.g.to(row.m.dtype) * gradient_scale
-        new = momentum.step(theta, row.m, row.v, g, c, torch.sqrt)
+        theta, g = wide(row), row.g.to(real_of(row)) * gradient_scale
+        old = theta, *unpacked(row)
+        new = momentum.step(*old, g, c, torch.sqrt)
         if skip is not None:
-            old = theta, row.m, row.v
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
         theta, m, v = new
-        row.m.copy_(m)
-        row.v.copy_(v)
+        if row.m.dtype == WORDS:
+            repack(row, m, v, c.draw)
+        else:
+            row.m.copy_(m)
+            row.v.copy_(v)
         store(row, theta)

@@ -63,7 +63,8 @@ def alike(row: Row) -> tuple[Any, ...]:
     """
     tensors = (t for t in (row.theta, row.m, row.v, row.residual) if t is not None)
     aligned = all(t.data_ptr() % 16 == 0 and t.numel() % 16 == 0 for t in tensors)
-    return row.theta.device, row.theta.dtype, row.g.dtype, row.residual is None, aligned
+    dtypes = row.theta.dtype, row.g.dtype, row.m.dtype
+    return row.theta.device, *dtypes, row.residual is None, aligned
 
 
 class Layout(c.Layout):
@@ -138,7 +139,8 @@ def update(
 
     gradients = layout.laid_out_alike(rows.g, rows.theta)
     if len(layout.tensor) > 0:
-        real = rows.m[0].dtype
+        packed = rows.m[0].dtype == torch.int32
+        real = torch.float32 if packed else rows.m[0].dtype
         stop = 0.0 if skip is None else skip
         blocks = [_columns((*c, scale, stop), real, layout.device) for c, scale in sets]
         scalars = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
@@ -160,6 +162,7 @@ def update(
                 parameter=named(rows.theta[0].dtype),
                 gradient=named(rows.g[0].dtype),
                 real=named(real),
+                packed=packed,
                 has_residual=rows.residual[0] is not None,
                 aligned=layout.aligned and not any(address % 16 for address in addresses),
                 block=_BLOCK,

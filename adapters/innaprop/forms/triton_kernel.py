@@ -18,6 +18,7 @@ MEMORY = tl.constexpr(SCALARS.index("memory"))
 AVERAGING = tl.constexpr(SCALARS.index("averaging"))
 BIAS_CORRECTION = tl.constexpr(SCALARS.index("bias_correction"))
 EPS = tl.constexpr(SCALARS.index("eps"))
+DRAW = tl.constexpr(SCALARS.index("draw"))
 GRADIENT_SCALE = tl.constexpr(SCALARS.index("gradient_scale"))
 SKIP = tl.constexpr(SCALARS.index("skip"))
 
@@ -73,6 +74,51 @@ def _unit(bits, power: tl.constexpr):
     return ((power * exponent + 127) << 23).to(tl.float32, bitcast=True)
 
 
+# Momentum and second moment in one word: see innaprop_core/packed.py.
+
+LOW_OF_M = tl.constexpr(124 << 23)  # The bits of 2^-3.
+LOW_OF_V = tl.constexpr(80 << 23)  # Those of 2^-47.
+COARSE_OF_V = tl.constexpr(149 << 23)  # Those of 2^22.
+CODES_OF_M = tl.constexpr(28672)
+LOWEST_M = tl.constexpr(2.0**-3)
+LOWEST_V = tl.constexpr(2.0**-47)
+
+
+@triton.jit
+def _unpack(word):
+    upper = (word >> 13) & 0x7FFFF
+    of_v = (upper.to(tl.float32) * 0.14285715).to(tl.int32)
+    of_m = word - of_v * (2 * CODES_OF_M)
+    negative = of_m >= CODES_OF_M
+    of_m = tl.where(negative, of_m - CODES_OF_M, of_m)
+    size = ((of_m << 11) + LOW_OF_M).to(tl.float32, bitcast=True) - LOWEST_M
+    bits = (of_v << 13) + LOW_OF_V
+    bits = bits + 31 * tl.maximum(bits - COARSE_OF_V, 0)
+    return tl.where(negative, -size, size), bits.to(tl.float32, bitcast=True) - LOWEST_V
+
+
+@triton.jit
+def _pack(m, v, index, turn):
+    threshold = index * -0x61C88647 + turn
+    bits = m.to(tl.int32, bitcast=True)
+    size = (bits & 0x7FFFFFFF).to(tl.float32, bitcast=True) + LOWEST_M
+    size = size.to(tl.int32, bitcast=True)
+    of_m = (size - LOW_OF_M + ((threshold >> 21) & 0x7FF)) >> 11
+    of_m = tl.minimum(of_m, CODES_OF_M - 1)
+    size = (v + LOWEST_V).to(tl.int32, bitcast=True)
+    size = tl.minimum(size, (size >> 5) + (COARSE_OF_V - COARSE_OF_V // 32))
+    of_v = (size - LOW_OF_V + (threshold & 0x1FFF)) >> 13
+    return of_v * (2 * CODES_OF_M) + of_m + ((bits >> 31) & CODES_OF_M)
+
+
+@triton.jit
+def _turn(draw):
+    x = draw.to(tl.int32)
+    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * -0x7B935975
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
 @triton.jit
 def step(
     thetas,
@@ -89,6 +135,7 @@ def step(
     parameter: tl.constexpr,
     gradient: tl.constexpr,
     real: tl.constexpr,
+    packed: tl.constexpr,
     has_residual: tl.constexpr,
     aligned: tl.constexpr,
     block: tl.constexpr,
@@ -97,8 +144,8 @@ def step(
 
     Args:
         thetas: Address of every parameter's data, int64; likewise the four after it.
-        ms: Momenta.
-        vs: Second moments.
+        ms: Momenta; or words, if the states are packed.
+        vs: Second moments; or words.
         gs: Gradients.
         residuals: Residuals, if there are any.
         sizes: Elements of every tensor, int64.
@@ -110,6 +157,7 @@ def step(
         parameter: Dtype of parameters.
         gradient: Dtype of gradients.
         real: Dtype of state and arithmetic.
+        packed: Whether the states are packed.
         has_residual: Whether there are residuals.
         aligned: Whether every address is a multiple of 16 bytes, and every size of 16.
         block: Elements of a program.
@@ -123,8 +171,13 @@ def step(
     at = start + tl.arange(0, block)
     inside = at < (tl.multiple_of(size, 16) if aligned else size)
     theta = _pointer(thetas, i, parameter, aligned) + at
-    m = _pointer(ms, i, real, aligned) + at
-    v = _pointer(vs, i, real, aligned) + at
+    if packed:
+        word = _pointer(ms, i, tl.int32, aligned) + at
+        mi, vi = _unpack(tl.load(word, mask=inside))
+    else:
+        m = _pointer(ms, i, real, aligned) + at
+        v = _pointer(vs, i, real, aligned) + at
+        mi, vi = tl.load(m, mask=inside), tl.load(v, mask=inside)
     g = _pointer(gs, i, gradient, aligned) + at
 
     gamma = tl.load(scalar + GAMMA * width)
@@ -141,7 +194,6 @@ def step(
 
     gi = tl.load(g, mask=inside).to(real) * gradient_scale
     square = gi * gi
-    vi = tl.load(v, mask=inside)
     # From the side of the larger weight.
     remembers = averaging <= memory
     near = tl.where(remembers, vi, square)
@@ -157,10 +209,15 @@ def step(
         t = _join(t, tl.load(residual, mask=inside))
     else:
         t = t.to(real)
-    mi = tl.load(m, mask=inside) + decay_drive * t
+    mi = mi + decay_drive * t
     t = t - (decay * t + gamma * mi + impulse * u)
-    tl.store(m, mi - friction * mi + drive * u, mask=inside)
-    tl.store(v, vi, mask=inside)
+    mi = mi - friction * mi + drive * u
+    if packed:
+        turn = _turn(tl.load(scalar + DRAW * width))
+        tl.store(word, _pack(mi, vi, at.to(tl.int32), turn), mask=inside)
+    else:
+        tl.store(m, mi, mask=inside)
+        tl.store(v, vi, mask=inside)
     if has_residual:
         p, r = _split(t, parameter)
         tl.store(theta, p, mask=inside)

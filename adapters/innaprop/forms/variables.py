@@ -59,6 +59,7 @@ _OPERATIONS = residual.Operations(
     widen=widen,
     narrow=lambda x, dtype: tf.cast(x, dtype),
     round=tf.round,
+    shift=tf.bitwise.right_shift,
 )
 
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from innaprop.forms import functional
 from innaprop.optax.options import NAMES
-from innaprop.optax.transformation import INNApropState, psi
+from innaprop.optax.transformation import INNApropState, moments, psi
 from innaprop.optax.tree import Parameters
 from innaprop.portable.fitting import Target, check_unique, fitted, one_count, shared_numbers
 from innaprop.portable.snapshot import (
@@ -31,8 +32,7 @@ def snapshot(tree: Any, parameters: Any, hyperparameters: Any = _NONE) -> Snapsh
     count = int(state.count)
     numbers = _numbers(injected, hyperparameters, count)
     decays = params.mask(hyperparameters.get("mask"))
-    momentums = params.state("momentum", state.momentum)
-    second_moments = params.state("second_moment", state.second_moment)
+    momentums, second_moments = moments(params, state)
     residuals = params.residuals(state.residual)
     dampings = {key: numbers[key] for key in ("alpha", "beta")}
     psis: list[Any] = [None] * len(momentums)
@@ -59,8 +59,10 @@ def restore(tree: Any, parameters: Any, state: Snapshot, sets: bool) -> Any:
     """Return a tree like one of states with a state taken over, as ``innaprop.load_state`` says."""
     old, injected = _find(tree)
     params = _parameters(parameters)
-    momentums = params.state("momentum", old.momentum)
-    second_moments = params.state("second_moment", old.second_moment)
+    packs = old.second_moment is None
+    words = params.words() if packs else None
+    momentums = params.state("momentum", old.momentum, words)
+    second_moments = momentums if packs else params.state("second_moment", old.second_moment)
     residuals = params.residuals(old.residual)
     targets = {
         name: Target(p.shape, p.dtype.name, r is not None)
@@ -71,10 +73,15 @@ def restore(tree: Any, parameters: Any, state: Snapshot, sets: bool) -> Any:
     numbers = shared_numbers(states.items(), excludes=True) if sets and injected else {}
 
     own = list(states.values())
+    of_m: list[Array] = [s.momentum for s in own]
+    if packs:
+        of_m = [np.array(functional.pack(s.momentum, s.second_moment, count)) for s in own]
     new = INNApropState(
         count=_like(np.array(count), old.count),
-        momentum=params.tree(_like(s.momentum, m) for s, m in zip(own, momentums, strict=True)),
-        second_moment=params.tree(
+        momentum=params.tree(map(_like, of_m, momentums)),
+        second_moment=None
+        if packs
+        else params.tree(
             _like(s.second_moment, v) for s, v in zip(own, second_moments, strict=True)
         ),
         residual=params.tree_of_some(

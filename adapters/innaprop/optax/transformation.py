@@ -10,7 +10,7 @@ import optax
 from innaprop.forms import Row, functional, looking_back
 from innaprop.optax.options import Options, coefficients
 from innaprop.optax.tree import Parameters, trained, wide
-from innaprop_core import check_hyperparameters, momentum
+from innaprop_core import check_hyperparameters, momentum, packed
 
 
 class INNApropState(NamedTuple):
@@ -19,9 +19,10 @@ class INNApropState(NamedTuple):
     count: Any
     """Updates made, int32 of shape ()."""
     momentum: Any
-    """The momentum of every parameter, in its dtype (float32 for 16 bits); zero at first."""
+    """The momentum of every parameter, in its dtype (float32 for 16 bits); zero at first. With
+    ``state_bits=16`` int32 words, which momentum and second moment are packed into."""
     second_moment: Any
-    """Likewise the second moment."""
+    """Likewise the second moment; None with ``state_bits=16``."""
     residual: Any
     """What of the float32 trajectory 16-bit parameters do not hold, int16; ``MaskedNode`` in the
     place of other parameters, None if there are only such."""
@@ -38,6 +39,8 @@ def innaprop(
     *,
     residual: bool = True,
     decay_momentum: bool = True,
+    state_bits: int | None = None,
+    seed: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return INNAprop, with AdamW's memory: a count and two arrays per parameter.
 
@@ -66,6 +69,11 @@ def innaprop(
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
             without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
             True.
+        state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
+            bfloat16 and float16 parameters. Default None, 32: what is a number by default
+            ``optax.inject_hyperparams`` takes for one that may change.
+        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default
+            None, 0.
 
     Returns:
         An ``optax.GradientTransformationExtraArgs`` whose state is an ``INNApropState``.
@@ -100,6 +108,8 @@ def innaprop(
     if not isinstance(residual, bool):
         raise TypeError(f"residual must be True or False, got {residual!r}")
     check_hyperparameters({"decay_momentum": decay_momentum})
+    state_bits, seed = _storage(state_bits, seed)
+    packs = state_bits == 16
 
     def init(params: Any) -> INNApropState:
         parameters = Parameters(params, abstract=True)
@@ -107,10 +117,11 @@ def innaprop(
         if leaves:  # optax.tree.map_params has something without leaves stand for all trees.
             parameters.mask(mask)
         splits = [residual and p.dtype != wide(p.dtype) for p in leaves]
+        dtypes = parameters.words() if packs else [wide(p.dtype) for p in leaves]
         return INNApropState(
             count=jnp.zeros([], jnp.int32),
-            momentum=parameters.tree([jnp.zeros_like(p, wide(p.dtype)) for p in leaves]),
-            second_moment=parameters.tree([jnp.zeros_like(p, wide(p.dtype)) for p in leaves]),
+            momentum=parameters.tree(map(jnp.zeros_like, leaves, dtypes)),
+            second_moment=None if packs else parameters.tree(map(jnp.zeros_like, leaves, dtypes)),
             residual=parameters.tree_of_some(
                 jnp.zeros_like(p, jnp.int16) if splits_it else None
                 for p, splits_it in zip(leaves, splits, strict=True)
@@ -129,8 +140,13 @@ def innaprop(
         _check_state(state)
         parameters = Parameters(trained(params, updates, state.momentum))
         gradients = parameters.gradients(updates)
-        momentums = parameters.state("momentum", state.momentum)
-        second_moments = parameters.state("second_moment", state.second_moment)
+        if packs != (state.second_moment is None):
+            other = 32 if packs else 16
+            raise ValueError(
+                f"the state must be of {state_bits} bits, got one of {other}: call init again, or "
+                "take it over by innaprop.save_state and innaprop.load_state"
+            )
+        momentums, second_moments = moments(parameters, state)
         residuals = parameters.residuals(state.residual)
         decays = parameters.mask(mask)
 
@@ -159,6 +175,11 @@ def innaprop(
             changed = functional.update_all([rows[i] for i in members], c, looks_back)
             for i, results in zip(members, changed, strict=True):
                 changes[i], momentums[i], second_moments[i] = results
+        if packs:
+            draw = packed.draw(count, seed)
+            momentums = [
+                functional.pack(m, v, draw) for m, v in zip(momentums, second_moments, strict=True)
+            ]
         for i, p in enumerate(parameters.leaves):
             if residuals[i] is not None:
                 parameter, residuals[i] = functional.split(thetas[i] + changes[i], p.dtype)
@@ -166,7 +187,7 @@ def innaprop(
         return parameters.tree(changes), INNApropState(
             count=count,
             momentum=parameters.tree(momentums),
-            second_moment=parameters.tree(second_moments),
+            second_moment=None if packs else parameters.tree(second_moments),
             residual=parameters.tree_of_some(residuals),
         )
 
@@ -196,7 +217,7 @@ def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) ->
     _check_state(state)
     values = Options(alpha=alpha, beta=beta).at(_count(state))
     parameters = Parameters(params)
-    momentums = parameters.state("momentum", state.momentum)
+    momentums, _ = moments(parameters, state)
     thetas = _thetas(parameters, state)
     return parameters.tree(
         momentum.psi_from_momentum(theta, m, **values)
@@ -222,6 +243,35 @@ def master_weights(state: INNApropState, params: Any) -> Any:
     _check_state(state)
     parameters = Parameters(params)
     return parameters.tree(_thetas(parameters, state))
+
+
+def moments(parameters: Parameters, state: INNApropState) -> tuple[list[Any], list[Any]]:
+    """Return the momentum and the second moment of each leaf.
+
+    Raises:
+        ValueError: The state was made for other parameters.
+    """
+    if state.second_moment is not None:
+        momentums = parameters.state("momentum", state.momentum)
+        return momentums, parameters.state("second_moment", state.second_moment)
+    words = parameters.state("momentum", state.momentum, parameters.words())
+    both = [functional.unpack(word) for word in words]
+    return [m for m, _ in both], [v for _, v in both]
+
+
+def _storage(state_bits: Any, seed: Any) -> tuple[int, int]:
+    """Return the options of how state is stored, or refuse them."""
+    state_bits = 32 if state_bits is None else state_bits
+    seed = 0 if seed is None else seed
+    for name, value in (("state_bits", state_bits), ("seed", seed)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(
+                f"{name} must be an integer, got {value!r}; optax.inject_hyperparams takes it as "
+                f"it is with static_args={name!r}"
+            )
+    if state_bits not in (32, 16):
+        raise ValueError(f"state_bits must be one of 32, 16, got {state_bits}")
+    return state_bits, seed
 
 
 def _check_state(state: Any) -> None:

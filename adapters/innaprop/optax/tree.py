@@ -1,6 +1,6 @@
 """Trees of parameters, and the trees that have to fit them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -95,23 +95,44 @@ class Parameters:
             _check_shape(f"the gradient of {name}", g, p)
         return gradients
 
-    def state(self, what: str, tree: Any) -> list[Any]:
+    def words(self) -> list[Any]:
+        """Return for each leaf the dtype of words that its state is packed into.
+
+        Raises:
+            TypeError: A parameter is float64, for whose state 16 bits are too few.
+        """
+        for name, p in zip(self._names, self.leaves, strict=True):
+            if p.dtype == jnp.float64:
+                raise TypeError(
+                    "state_bits=16 needs parameters of float32, bfloat16 or float16, got float64 "
+                    f"for {name}"
+                )
+        return [jnp.dtype(jnp.int32)] * len(self.leaves)
+
+    def state(self, what: str, tree: Any, dtypes: Sequence[Any] | None = None) -> list[Any]:
         """Return what of the state belongs to each leaf.
+
+        Args:
+            what: The state's name for it.
+            tree: What the state has.
+            dtypes: What it must be of, for each leaf. Default None: what parameters are updated in.
 
         Raises:
             ValueError: It was made for other parameters.
         """
         leaves = self._fitting(f"the state's {what}", tree)
-        for i, (name, p) in enumerate(zip(self._names, self.leaves, strict=True)):
+        if dtypes is None:
+            dtypes = [wide(p.dtype) for p in self.leaves]
+        for i, (name, p, dtype) in enumerate(zip(self._names, self.leaves, dtypes, strict=True)):
             if _is_number(leaves[i]):
-                leaves[i] = jnp.asarray(leaves[i], wide(p.dtype))
+                leaves[i] = jnp.asarray(leaves[i], dtype)
             elif isinstance(leaves[i], (np.ndarray, np.generic)):
                 leaves[i] = jnp.asarray(leaves[i])
             leaf = leaves[i]
             _check_shape(f"the state's {what} of {name}", leaf, p)
-            if leaf.dtype != wide(p.dtype):
+            if leaf.dtype != dtype:
                 raise ValueError(
-                    f"the state's {what} of {name} must be {wide(p.dtype).name} for "
+                    f"the state's {what} of {name} must be {dtype.name} for "
                     f"{p.dtype.name} parameters, got {leaf.dtype.name}: call init again"
                 )
         return leaves

@@ -13,6 +13,7 @@ from innaprop.forms.foreach import NARROW, join
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import (
     FLAGS,
+    STORAGE,
     check_options,
     check_step_size,
     has_schedules,
@@ -29,8 +30,18 @@ from innaprop.torch.plan import (
     make_plan,
     options_of,
 )
-from innaprop.torch.state import MANTISSA, as_saved, count_dtype, read_state_dict, residual_of
-from innaprop_core import momentum
+from innaprop.torch.state import (
+    MANTISSA,
+    PACKED,
+    as_saved,
+    check_state_bits,
+    count_dtype,
+    moments_of,
+    read_state_dict,
+    residual_of,
+    store_state,
+)
+from innaprop_core import momentum, packed
 from innaprop_core.momentum import Coefficients
 
 _DTYPES = (
@@ -78,15 +89,20 @@ class INNAprop(torch.optim.Optimizer):
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says.
             Without, the parameter decays by lr times weight_decay and nothing else, as in AdamW.
             Default True.
+        state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
+            bfloat16 and float16 parameters. Default 32.
+        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default 0.
 
     Raises:
-        TypeError: An option is of the wrong type, or a parameter of another dtype.
+        TypeError: An option is of the wrong type, or a parameter of another dtype; float64 and
+            complex ones with state_bits=16.
         ValueError: An option is outside its range, or two options exclude each other.
         RuntimeError: fused is True and a parameter is not real, or on a device that is not the
             CPU, CUDA or meta (from which it has to be moved before the first step).
 
     State per parameter: ``step`` (updates made, a float64 scalar), ``momentum_buffer`` and
     ``exp_avg_sq`` (like the parameter, in float32 for 16-bit ones), all starting at zero; for
+    with state_bits=16 ``packed_state`` (int32, like the parameter) in place of these two; for
     16-bit parameters ``residual`` (int16), and ``residual_mantissa``, an integer: 7 where the
     residual is for bfloat16, 10 where it is for float16. What else is put there is kept.
 
@@ -118,6 +134,8 @@ class INNAprop(torch.optim.Optimizer):
         fused: bool | None = None,
         residual: bool = True,
         decay_momentum: bool = True,
+        state_bits: int = 32,
+        seed: int = 0,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -132,6 +150,8 @@ class INNAprop(torch.optim.Optimizer):
             "fused": fused,
             "residual": residual,
             "decay_momentum": decay_momentum,
+            "state_bits": state_bits,
+            "seed": seed,
         }
         check_options(defaults)
         self._plan: Plan | None = None
@@ -142,8 +162,8 @@ class INNAprop(torch.optim.Optimizer):
         super().__setstate__(state)
         self._plan, self._in_backward = None, []
         for group in self.param_groups:
-            for flag, default in FLAGS.items():
-                group.setdefault(flag, default)
+            for option, default in {**FLAGS, **STORAGE}.items():
+                group.setdefault(option, default)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options of its own where it names them.
@@ -180,6 +200,7 @@ class INNAprop(torch.optim.Optimizer):
                     "params must be float32, float64, bfloat16, float16, complex64 or "
                     f"complex128, got a parameter of {tensor.dtype}"
                 )
+            check_state_bits(tensor, options)
             if options["fused"] and (
                 tensor.device.type not in (*_FUSED_ON, "meta") or tensor.is_complex()
             ):
@@ -272,14 +293,13 @@ class INNAprop(torch.optim.Optimizer):
         places: dict[tuple[int, float], int] = {}
         keys = zip(own.groups, counts, strict=True)
         which = array("q", [places.setdefault(key, len(places)) for key in keys])
-        return (
-            own,
-            [
-                (self._coefficients_at(self.param_groups[i], count + 1), scales[i])
-                for i, count in places
-            ],
-            which,
-        )
+        sets = []
+        for i, count in places:
+            c = self._coefficients_at(self.param_groups[i], count + 1)
+            if call.form.FORM.corrects:
+                c = c._replace(draw=packed.draw(1, self.param_groups[i]["seed"]))
+            sets.append((c, scales[i]))
+        return own, sets, which
 
     def _health_check(self) -> None:
         # PyTorch's own: a step in a CUDA graph must be capturable. Older ones call it otherwise.
@@ -337,16 +357,19 @@ class INNAprop(torch.optim.Optimizer):
                 f"fused=True needs parameters on cpu or cuda at the step, got one on {p.device}; "
                 "move it there, or leave fused out"
             )
+        check_state_bits(p, group)
         state = self.state.get(p, {})
         momentum = "psi" if "psi" in state else "momentum_buffer"
-        missing = {"step", momentum, "exp_avg_sq"} - state.keys()
-        if 0 < len(missing) < 3:
+        needed = ["step", PACKED] if PACKED in state else ["step", momentum, "exp_avg_sq"]
+        missing = set(needed) - state.keys()
+        if 0 < len(missing) < len(needed):
+            *first, last = needed
             raise ValueError(
-                f"the state of a parameter must have step, {momentum} and exp_avg_sq, or none of "
+                f"the state of a parameter must have {', '.join(first)} and {last}, or none of "
                 f"them, got only {', '.join(map(str, state))}"
             )
         others = {"gradient": p.grad, **state}
-        for name in ("gradient", *_WIDE_STATE, "residual"):
+        for name in ("gradient", *_WIDE_STATE, PACKED, "residual"):
             other = others.get(name)
             if other is not None and other.shape != p.shape:
                 raise ValueError(
@@ -366,7 +389,10 @@ class INNAprop(torch.optim.Optimizer):
             if skip is not None:
                 state["step"] -= skip.to(state["step"].device)
             residual = plain(state["residual"]) if "residual" in state else None
-            m, v = plain(state["momentum_buffer"]), plain(state["exp_avg_sq"])
+            if PACKED in state:
+                m = v = plain(state[PACKED])
+            else:
+                m, v = plain(state["momentum_buffer"]), plain(state["exp_avg_sq"])
             traced.update([Row(plain(p), gradient_of(p), m, v, residual)], c, scale, skip)
 
     def _complete_state(self, p: Tensor, group: dict[str, Any]) -> None:
@@ -376,14 +402,19 @@ class INNAprop(torch.optim.Optimizer):
         device = p.device if group["capturable"] else torch.device("cpu")
         if "step" not in state:
             state["step"] = torch.zeros((), dtype=count_dtype(device), device=device)
-            for name in ("momentum_buffer", "exp_avg_sq"):
-                state[name] = torch.zeros_like(p, dtype=dtype)
+            if group["state_bits"] == 16:
+                state[PACKED] = torch.zeros_like(p, dtype=torch.int32)
+            else:
+                for name in ("momentum_buffer", "exp_avg_sq"):
+                    state[name] = torch.zeros_like(p, dtype=dtype)
         state["step"] = state["step"].to(device, count_dtype(device))
         for name in _WIDE_STATE:
             value = state.get(name)
             # The parameter may have been given another dtype since.
             if value is not None and (value.dtype != dtype or value.device != p.device):
                 state[name] = value.to(p.device, dtype)
+        if PACKED in state and state[PACKED].device != p.device:
+            state[PACKED] = state[PACKED].to(p.device)
         if p.dtype not in NARROW or not group["residual"]:
             for name in ("residual", "residual_mantissa"):
                 state.pop(name, None)
@@ -402,6 +433,7 @@ class INNAprop(torch.optim.Optimizer):
             )
             # Last, so that whoever interrupts finds one of them.
             del state["psi"]
+        store_state(p, state, group)
 
     def _updates(self, p: Tensor) -> int:
         state = self.state.get(p, {})
@@ -428,6 +460,7 @@ class INNAprop(torch.optim.Optimizer):
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             decay_momentum=group["decay_momentum"],
+            seed=group["seed"] if group["state_bits"] == 16 else None,
             **({"expm1": torch.expm1} if isinstance(k, Tensor) else {}),
         )
 
@@ -457,7 +490,8 @@ class INNAprop(torch.optim.Optimizer):
 
         The tensors given stay the caller's. State is cast to the parameters' devices, and
         to float32 for 16-bit parameters. Options that the dict lacks keep their values; so do
-        alpha and beta where it has None, which stands for a schedule.
+        alpha and beta where it has None, which stands for a schedule. state_bits keeps its value
+        always: a state of other bits is made one of these.
 
         The authors' state has the paper's psi in place of the momentum, which is found at the
         first use from psi, the parameter, and the group's alpha and beta: the model's weights
@@ -529,7 +563,7 @@ class INNAprop(torch.optim.Optimizer):
         if "psi" in state:
             return state["psi"].clone()  # type: ignore[no-any-return]
         theta = _wide(parameter, state)
-        m = state.get("momentum_buffer")
+        m, _ = moments_of(parameter, state)
         updates = self._updates(parameter)
         psi: Tensor = momentum.psi_from_momentum(
             theta,

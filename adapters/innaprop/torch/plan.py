@@ -22,9 +22,11 @@ from innaprop.forms.foreach import NARROW
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import FLAGS, kernel_is_asked_for
 from innaprop.torch.plain import PLAIN, gradient_of, local, plain
+from innaprop.torch.state import PACKED
 
 _dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
-_momentum_buffer, _exp_avg_sq, _step = map(itemgetter, ("momentum_buffer", "exp_avg_sq", "step"))
+_OF_32_BITS = ("momentum_buffer", "exp_avg_sq")
+_momentum_buffer, _exp_avg_sq, _step = map(itemgetter, (*_OF_32_BITS, "step"))
 
 
 class Gathered(NamedTuple):
@@ -65,8 +67,15 @@ def gather(
     thetas: list[Any] = params
     dtypes = {*map(_dtype, params)}
     try:
-        ms = list(map(_momentum_buffer, states))  # type: ignore[arg-type]
-        vs = list(map(_exp_avg_sq, states))  # type: ignore[arg-type]
+        if any(group["state_bits"] == 16 for group in groups):
+            both = [
+                [s[PACKED]] * 2 if groups[i]["state_bits"] == 16 else [s[n] for n in _OF_32_BITS]  # type: ignore[index]
+                for i, s in zip(places, states, strict=True)
+            ]
+            ms, vs = [m for m, _ in both], [v for _, v in both]
+        else:
+            ms = list(map(_momentum_buffer, states))  # type: ignore[arg-type]
+            vs = list(map(_exp_avg_sq, states))  # type: ignore[arg-type]
         steps = list(map(_step, states))  # type: ignore[arg-type]
         residuals: list[Any] = [None] * len(params)
         if not dtypes.isdisjoint(NARROW):
@@ -112,7 +121,7 @@ class Plan:
 
 def options_of(groups: Sequence[dict[str, Any]]) -> list[Any]:
     """Return the options that a plan follows from."""
-    return [group[name] for group in groups for name in FLAGS]
+    return [group[name] for group in groups for name in (*FLAGS, "state_bits")]
 
 
 def facts_of(gathered: Gathered) -> list[Any]:

@@ -18,7 +18,7 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import NAMES, check_step_size, numbers_at
-from innaprop.torch.state import residual_of
+from innaprop.torch.state import moments_of, residual_of
 from innaprop_core import momentum
 
 _OPTIONS = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}
@@ -109,16 +109,17 @@ def _state(optimizer: INNAprop, p: Tensor, group: dict[str, Any]) -> ParameterSt
     step = int(state["step"].item()) if "step" in state else 0
     theta = optimizer.master_weights(p)
     psi = optimizer.psi(p)
+    m, v = moments_of(p, state)
     if "psi" in state:  # The authors' state, before its first use here.
         m = momentum.momentum_from_psi(theta, psi, **numbers_at(group, max(step - 1, 0)))
     else:
-        m = state.get("momentum_buffer", torch.zeros_like(theta))
+        m = torch.zeros_like(theta) if m is None else m
     residual = residual_of(p, state)
     return ParameterState(
         dtype=_dtype(p),
         step=step,
         momentum=_array(m, theta),
-        second_moment=_array(state.get("exp_avg_sq", torch.zeros_like(theta)), theta),
+        second_moment=_array(torch.zeros_like(theta) if v is None else v, theta),
         hyperparameters={key: as_number(_number(group[own])) for key, own in _OPTIONS.items()},
         psi=_array(psi, theta),
         residual=None if residual is None else residual.numpy(force=True).copy(),

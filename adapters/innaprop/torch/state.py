@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innaprop.forms import Row
+from innaprop.forms.foreach import WORDS, repack, unpacked
 from innaprop.torch.options import SCHEDULABLE, check_options
+from innaprop.torch.plain import local
 
 MANTISSA = {torch.bfloat16: 7, torch.float16: 10}
 """Bits of the mantissa, by which a state dict says what dtype a residual is for."""
-_OWN = ("momentum_buffer", "exp_avg_sq", "psi", "residual")
+PACKED = "packed_state"
+"""Momentum and second moment in 16 bits each: words as in ``innaprop_core.packed``."""
 _TENSORS = ("momentum_buffer", "exp_avg_sq")
+_OWN = (*_TENSORS, "psi", PACKED, "residual")
 _AUTHORS = ("exp_avg_sq", "psi")
 _DISTINCTIVE = {"alpha", "beta", "sigma"}
 """Options that other optimizers of PyTorch do not have."""
@@ -59,13 +64,15 @@ def read_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
     read = []
     for group, saved in zip(groups, saved_groups, strict=True):
         # None stands for a schedule, which the group has to bring itself.
-        brings = {key for key in SCHEDULABLE if saved.get(key) is None} | {"params"}
+        brings = {key for key in SCHEDULABLE if saved.get(key) is None} | {"params", "state_bits"}
         merged = {**group, **deepcopy({k: v for k, v in saved.items() if k not in brings})}
         check_options(merged)
         read.append(merged)
         for p, i in zip(group["params"], saved["params"], strict=True):
             if saved_state.get(i):
+                check_state_bits(p, merged)
                 state[p] = _read_state(saved_state[i], p, i, merged)
+                store_state(p, state[p], merged)
     return {"state": state, "param_groups": read}
 
 
@@ -79,12 +86,13 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
     }
     if len(added) == len(saved):
         return added
-    names = _AUTHORS if "psi" in saved else _TENSORS
+    names = (PACKED,) if PACKED in saved else _AUTHORS if "psi" in saved else _TENSORS
     missing = [name for name in ("step", *names) if name not in saved]
     if missing:
         raise ValueError(
             f"the state of parameter {i} must have step, momentum_buffer and exp_avg_sq, or "
-            f"step, exp_avg_sq and psi; {', '.join(missing)} missing, got {', '.join(saved)}: "
+            f"step, exp_avg_sq and psi, or step and {PACKED}; {', '.join(missing)} missing, got "
+            f"{', '.join(saved)}: "
             "is this the state dict of another optimizer?"
         )
     device = p.device if group["capturable"] else torch.device("cpu")
@@ -100,7 +108,10 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
             raise ValueError(
                 f"{name} of parameter {i} must be a tensor of shape {tuple(p.shape)}, got {shape}"
             )
-        dtype = torch.int16 if name == "residual" else torch.promote_types(p.dtype, torch.float32)
+        dtypes = {"residual": torch.int16, PACKED: WORDS}
+        dtype = dtypes.get(name, torch.promote_types(p.dtype, torch.float32))
+        if name == PACKED and value.dtype != WORDS:
+            raise ValueError(f"{PACKED} of parameter {i} must be int32, got {value.dtype}")
         if value.is_complex() and not p.is_complex():
             raise ValueError(f"{name} of parameter {i} must be real, got {value.dtype}")
         if name == "exp_avg_sq" and bool((_as_real(value) < 0).any()):
@@ -118,6 +129,55 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
         if mantissa is not None:
             state["residual_mantissa"] = int(mantissa)
     return {**state, **added}
+
+
+def check_state_bits(p: Tensor, group: dict[str, Any]) -> None:
+    """Refuse a parameter whose state cannot be of 16 bits, where its group has such a state.
+
+    Raises:
+        TypeError: It is float64 or complex.
+    """
+    if group["state_bits"] == 16 and (p.is_complex() or p.dtype == torch.float64):
+        raise TypeError(
+            "state_bits=16 needs parameters of float32, bfloat16 or float16, got one of "
+            f"{p.dtype}; give it a group with state_bits=32"
+        )
+
+
+def moments_of(p: Tensor, state: dict[str, Any]) -> tuple[Any, Any]:
+    """Return a parameter's momentum and second moment; None for what its state has not."""
+    if PACKED not in state:
+        return tuple(map(state.get, _TENSORS))  # type: ignore[return-value]
+    words = local(state[PACKED])
+    found = []
+    for values in unpacked(Row(None, None, words, words)):
+        # On local parts: shifts of a DTensor's bits go wrong.
+        whole = torch.empty_like(state[PACKED], dtype=torch.float32)
+        local(whole).copy_(values)
+        found.append(whole)
+    return found[0], found[1]
+
+
+@torch.no_grad()
+def store_state(p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    """Make a state one of its group's bits, in place; a momentum that is still psi stays."""
+    if group["state_bits"] == 16 and all(name in state for name in _TENSORS):
+        words = torch.zeros_like(p, dtype=WORDS)
+        m, v = (local(state[name]).float() for name in _TENSORS)
+        row = Row(None, None, local(words), local(words))
+        repack(row, m, v, state["step"].item())
+        state[PACKED] = words
+        for name in _TENSORS:
+            del state[name]
+    elif group["state_bits"] == 32 and PACKED in state:
+        m, v = moments_of(p, state)
+        state.update(zip(_TENSORS, (m.to(_wide(p)), v.to(_wide(p))), strict=True))
+        del state[PACKED]
+
+
+def _wide(p: Tensor) -> torch.dtype:
+    """Return the dtype of a parameter's state."""
+    return torch.promote_types(p.dtype, torch.float32)
 
 
 def residual_of(p: Tensor, state: dict[str, Any]) -> Any:

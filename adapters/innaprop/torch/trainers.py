@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from innaprop.torch.optimizer import INNAprop
-from innaprop.torch.options import FLAGS, SCALARS
+from innaprop.torch.options import FLAGS, SCALARS, STORAGE
 from innaprop.torch.state import read_state_dict
 
 _WORDS = {"true": True, "false": False, "none": None}
@@ -103,14 +103,19 @@ def _parsed(text: str) -> dict[str, Any]:
     read: dict[str, Any] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (part.strip() for part in entry.partition("="))
-        if not equals or name not in (*_NUMBERS, *FLAGS):
+        names = (*_NUMBERS, *FLAGS, *STORAGE)
+        if not equals or name not in names:
             raise ValueError(
-                f"optim_args must be name=value with one of {', '.join((*_NUMBERS, *FLAGS))}, "
-                f"separated by commas, got {entry!r}"
+                f"optim_args must be name=value with one of {', '.join(names)}, separated by "
+                f"commas, got {entry!r}"
             )
         try:
-            read[name] = float(value) if name in _NUMBERS else _WORDS[value.lower()]
+            if name in STORAGE:
+                read[name] = int(value)
+            else:
+                read[name] = float(value) if name in _NUMBERS else _WORDS[value.lower()]
         except (ValueError, KeyError):
-            allowed = "a number" if name in _NUMBERS else "true, false or none"
+            allowed = "true, false or none" if name in FLAGS else "a number"
+            allowed = "an integer" if name in STORAGE else allowed
             raise ValueError(f"{name} in optim_args must be {allowed}, got {value!r}") from None
     return read

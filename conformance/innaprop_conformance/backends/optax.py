@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import Array, Case, Event, few, some
-from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE, stored_as
+from innaprop_conformance.cases.dtypes import (
+    NARROW_STATE,
+    STORAGE,
+    has_narrow_state,
+    has_residual,
+    stored_as,
+)
 from innaprop_conformance.training.task import Task, Training
 
 # A gradient that is None is refused.
@@ -41,6 +47,12 @@ _INJECTING = {"reload", "portable reload", "hand over", "change"}
 _WITH_RESIDUALS = ("way,psi", "event,add", "event,copy", "event,pickle")
 """Cases that residuals follow, besides those of 16 bits and few others."""
 
+_WITH_NARROW_STATE = (
+    "precision,fast", "precision,accurate", "precision,small-steps", "event,reload",
+    "event,portable-reload", "event,add", "event,pickle", "way,psi", "repeat,fast",
+)  # fmt: skip
+"""Cases that states of 16 bits follow."""
+
 
 class OptaxBackend(SteppingBackend):
     """``innaprop.optax.innaprop``, jitted and donated; step sizes that change are injected."""
@@ -50,7 +62,7 @@ class OptaxBackend(SteppingBackend):
     mode = "compiled"
     features = _PLAIN | EVENTS | WAYS
     counts = "run"
-    dtypes: ClassVar[tuple[str, ...]] = STORAGE
+    dtypes: ClassVar[tuple[str, ...]] = (*STORAGE, *NARROW_STATE)
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
 
     @classmethod
@@ -60,9 +72,12 @@ class OptaxBackend(SteppingBackend):
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype; residuals follow what is about them."""
+        """Return why it does not follow a case in a dtype; some follow what is about them."""
+        if has_narrow_state(dtype) and case.name not in _WITH_NARROW_STATE:
+            return "takes too long"
         chosen = stored_as(dtype) in case.dtypes or case.name in _WITH_RESIDUALS
-        if dtype.endswith(RESIDUAL) and not chosen and case.name not in few():
+        of_residual = has_residual(dtype) and not has_narrow_state(dtype)
+        if of_residual and not chosen and case.name not in few():
             return "takes too long"
         return super().lacks(case, dtype)
 
@@ -177,7 +192,7 @@ class OptaxBackend(SteppingBackend):
         from innaprop_conformance.backends import optax_events
 
         values = {**self._parameters, **self._waiting}
-        if any(dtype.endswith(RESIDUAL) for dtype in self._storage):
+        if any(has_residual(dtype) for dtype in self._storage):
             for part, own in zip(self.parts(), self.parameters_of_parts(), strict=True):
                 found = optax_events.whole(optax.tree.get(part, "INNApropState"), own)
                 values |= {n: w for n, w in found.items() if not isinstance(w, optax.MaskedNode)}

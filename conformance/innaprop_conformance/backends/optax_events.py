@@ -128,7 +128,7 @@ def _add(run: "Run", event: Event) -> None:
     run._state = INNApropState(
         count=old.count,
         momentum=new.momentum | old.momentum,
-        second_moment=new.second_moment | old.second_moment,
+        second_moment=None if new.second_moment is None else new.second_moment | old.second_moment,
         residual=None if new.residual is None else new.residual | old.residual,
     )
 

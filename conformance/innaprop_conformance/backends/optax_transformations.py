@@ -15,7 +15,7 @@ from innaprop.optax import innaprop
 from innaprop_conformance.backends.states import OTHERS
 from innaprop_conformance.cases import Group, Hyperparameters
 from innaprop_conformance.cases.case import differ_in_decay_only
-from innaprop_conformance.cases.dtypes import RESIDUAL
+from innaprop_conformance.cases.dtypes import has_narrow_state, has_residual
 
 NUMBERS = ("learning_rate", "alpha", "beta", "sigma", "eps", "weight_decay")
 """Options that may be injected."""
@@ -137,7 +137,8 @@ def _of_group(recipe: Recipe, group: Group, mask: Any = None) -> Any:
         **_named(group.hyperparameters),
         **{name: schedule for name in ("alpha", "beta") if (schedule := getattr(group, name))},
         "mask": mask,
-        "residual": any(dtype.endswith(RESIDUAL) for dtype in recipe.storage),
+        "residual": any(map(has_residual, recipe.storage)),
+        "state_bits": 16 if any(map(has_narrow_state, recipe.storage)) else 32,
     }
     changes = any(of_case.gamma for of_case in recipe.groups)
     if group.gamma and recipe.way.startswith("step size"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from innaprop_conformance.backends.protocol import Backend, BrokenPromiseError
 from innaprop_conformance.cases import Array, Case, Event, flat
-from innaprop_conformance.cases.dtypes import RESIDUAL, stored_as
+from innaprop_conformance.cases.dtypes import has_residual, stored_as
 
 Read = Callable[[Any], Any]
 """Reads a value off something: a NumPy array, or what compares by ``==``."""
@@ -140,8 +140,8 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _checked(parameter: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
     # NumPy has no bfloat16, which float32 holds.
-    is_single = dtype.endswith(RESIDUAL) or stored_as(dtype) == "bfloat16"
-    wanted = "float32" if is_single else dtype
+    is_single = has_residual(dtype) or stored_as(dtype) == "bfloat16"
+    wanted = "float32" if is_single else stored_as(dtype)
     if str(parameter.dtype) != wanted:
         raise TypeError(f"parameters must be {wanted}, got {parameter.dtype}")
     return parameter

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
 from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import Array, Case, Event, Group, some
-from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE
+from innaprop_conformance.cases.dtypes import NARROW_STATE, STORAGE, has_narrow_state, has_residual
 from innaprop_conformance.training.task import Task, Training
 
 EVENTS = frozenset(
@@ -69,7 +69,7 @@ class TorchBackend(SteppingBackend):
     distributions = ("torch",)
     modules = ("torch",)
     features = PLAIN | EVENTS | WAYS | THREADS
-    dtypes: ClassVar[tuple[str, ...]] = STORAGE
+    dtypes: ClassVar[tuple[str, ...]] = (*STORAGE, *NARROW_STATE)
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     options: ClassVar[Mapping[str, bool]] = MappingProxyType({"foreach": False})
     device: ClassVar[str] = "cpu"
@@ -114,7 +114,8 @@ class TorchBackend(SteppingBackend):
                 options["lr"] = torch.tensor(options["lr"], dtype=torch.float64)
             if self._case.way == "preset":
                 options |= BEST_ACCURACY
-            options["residual"] = _has_residual(self._storage[own[0]])
+            options["residual"] = has_residual(self._storage[own[0]])
+            options["state_bits"] = 16 if has_narrow_state(self._storage[own[0]]) else 32
             named = [(f"p{i}", parameters[i]) for i in own if i not in self._joins]
             groups.append({"params": named, **options})
         flags = {n: True for n in ("maximize", "capturable") if self._case.way == n}
@@ -147,8 +148,8 @@ class TorchBackend(SteppingBackend):
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype; 16 bits follow some."""
-        if _has_residual(dtype) and case.name not in some():
+        """Return why it does not follow a case in a dtype; in 16 bits it follows some."""
+        if (has_residual(dtype) or has_narrow_state(dtype)) and case.name not in some():
             return "takes too long"
         return super().lacks(case, dtype)
 
@@ -164,7 +165,7 @@ class TorchBackend(SteppingBackend):
         from innaprop_conformance.backends import torch_events
 
         return [
-            torch_events.array(self._whole(i) if _has_residual(dtype) else self._parameters[i])
+            torch_events.array(self._whole(i) if has_residual(dtype) else self._parameters[i])
             for i, dtype in enumerate(self._storage)
         ]
 
@@ -255,7 +256,3 @@ def _has_cuda_device() -> bool:
     except OSError:
         return False
     return bool(driver.cuInit(0) == 0)
-
-
-def _has_residual(dtype: str) -> bool:
-    return dtype.endswith(RESIDUAL)

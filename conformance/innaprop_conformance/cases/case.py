@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE, judged_as, stored_as
+from innaprop_conformance.cases.dtypes import (
+    NARROW_STATE,
+    STATE_16,
+    STORAGE,
+    has_narrow_state,
+    has_residual,
+    judged_as,
+    stored_as,
+)
 from innaprop_conformance.cases.events import REPEATS, WAYS, Event
 from innaprop_conformance.cases.hyperparameters import Hyperparameters
 from innaprop_conformance.cases.schedules import ARITHMETIC, Schedule
@@ -19,6 +27,10 @@ _LARGE = 500_000
 """Elements of a tensor that is large."""
 _WIDE_ALONE = {"replace", "complex", "clip by norm", "clip by global norm"}
 """Features that make numbers which 16 bits do not hold."""
+_RESOLVED = (-7.0, 3.0)
+"""Decades of the gradients that a state of 16 bits resolves."""
+_WIDE_STATE_ALONE = {"complex", "mixed dtypes", "defaults"}
+"""Features that need a state of more bits, or leave no choice."""
 _HELD = {
     "bfloat16": STORAGE,
     "float32": ("float32", "float64"),
@@ -218,8 +230,18 @@ class Case:
         return (*self.gaps, *added, *skipped)
 
     def takes(self, dtype: str) -> bool:
-        """Return whether parameters that are stored in a dtype, of ``STORAGE``, can follow it."""
-        if not dtype.endswith(RESIDUAL):
+        """Return whether parameters that are stored in a dtype can follow it.
+
+        Args:
+            dtype: Of ``STORAGE`` or ``NARROW_STATE``.
+        """
+        if has_narrow_state(dtype):
+            low, high = self.gradients.low, self.gradients.high
+            fits = _RESOLVED[0] <= low <= high <= _RESOLVED[1]
+            # Of copies the extremes are judged, which no rounding in the mean bounds.
+            fits = fits and self.period is None and not self.features & _WIDE_STATE_ALONE
+            return fits and self.takes(dtype.removesuffix(STATE_16))
+        if not has_residual(dtype):
             return dtype in self.dtypes
         if stored_as(dtype) == "float16" and "float16" not in self.dtypes:
             return False
@@ -232,7 +254,8 @@ class Case:
 
     def judged_dtypes(self) -> tuple[str, ...]:
         """Return the dtypes, as ``judged_as`` names them, in which there may be a verdict."""
-        return tuple(dict.fromkeys(judged_as(d) for d in STORAGE if self.takes(d)))
+        offered = (*STORAGE, *NARROW_STATE)
+        return tuple(dict.fromkeys(judged_as(d) for d in offered if self.takes(d)))
 
     def parameters(self) -> list[Array]:
         """Return the initial parameters; float64."""

@@ -72,7 +72,7 @@ matrix: $(VENV)/.release
 
 # The snippets of docs/integrations.md, with trainers and engines that .venv does not hold.
 integrations: $(INTEGRATIONS)/.done
-	$(INTEGRATIONS)/bin/python -m pytest -q --durations 5 tests/integrations
+	$(INTEGRATIONS)/bin/python -m pytest -q --durations 5 tests/integrations $(ARGUMENTS)
 
 # The runs of docs/evidence.md that are missing: E=mechanism for those of one experiment.
 evidence: $(VENV)/.evidence

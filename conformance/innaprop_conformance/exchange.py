@@ -229,7 +229,7 @@ def check_all(
                 wanted if require else names,
                 verdicts,
                 errors,
-                f"{len(lacking)} cases are without output" if require and lacking else None,
+                f"without output: {counted(len(lacking))}" if require and lacking else None,
                 {cases[c].family: "no output" for c in wanted if cases[c].family not in reached},
             )
         )
@@ -239,6 +239,11 @@ def check_all(
         families=by_family(cases),
         seed=next(iter(cases.values())).seed,
     )
+
+
+def counted(cases: int) -> str:
+    """Return a number of cases in words."""
+    return "1 case" if cases == 1 else f"{cases} cases"
 
 
 def _output(folder: Path, case: str, dtype: str) -> Path:

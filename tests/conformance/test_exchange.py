@@ -211,8 +211,10 @@ def run(*arguments):
 @needs_compiler
 def test_the_commands(tmp_path):
     folder = tmp_path / "export"
-    done = run("export", folder, "--family", "groups", "--seed", 3, "--jobs", 1)
+    families = ("--family", "groups", "--family", "mixed dtypes")
+    done = run("export", folder, *families, "--seed", 3, "--jobs", 1)
     assert done.exit_code == 0, done.output
+    assert "left out: 2 cases, files do not describe" in done.output
     cases = exchange.read_cases(folder)
     assert {case.seed for case in cases.values()} == {3}
     jsonschema.validate(
@@ -225,8 +227,12 @@ def test_the_commands(tmp_path):
     (conformance,) = read_results(tmp_path / "results.json").conformance
     assert (conformance.backend, conformance.passed) == ("c", True)
     (folder / next(iter(cases)) / "float32.safetensors").unlink()
-    assert run("check", folder, "--jobs", 1).exit_code == 0
-    assert run("check", folder, "--jobs", 1, "--require").exit_code == 1
+    done = run("check", folder, "--jobs", 1)
+    assert done.exit_code == 0
+    assert f"without output: 1 of {len(cases)} cases" in done.output
+    done = run("check", folder, "--jobs", 1, "--require")
+    assert done.exit_code == 1
+    assert "without output: 1 case" in done.output
 
 
 def test_an_export_without_outputs_is_no_success(folder):

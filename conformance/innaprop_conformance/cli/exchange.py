@@ -27,7 +27,8 @@ from innaprop_conformance.truths import truths_of
 def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None) -> None:
     """Write the cases to DIR, for an implementation in another language to follow."""
     console = Console()
-    cases = exchange.exportable(options.selected(families, seed))
+    selected = options.selected(families, seed)
+    cases = exchange.exportable(selected)
     if not cases:
         raise click.BadParameter("no case of it is all numbers", param_hint="--family")
     if folder.exists() and any(folder.iterdir()):
@@ -36,7 +37,11 @@ def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None)
         truths = _truths_by_name(cases, progress, jobs)
         bar = progress.add_task("files", total=len(cases))
         exchange.export(folder, cases, truths, lambda: progress.advance(bar))
-    console.print(f"{len(cases)} cases in {folder}; README.md there says how to follow them")
+    number = exchange.counted(len(cases))
+    console.print(f"{number} in {folder}; README.md there says how to follow them")
+    if left_out := len(selected) - len(cases):
+        why = "files do not describe their events, ways or mixed dtypes"
+        console.print(f"left out: {exchange.counted(left_out)}, {why}", highlight=False)
 
 
 @click.command()
@@ -49,7 +54,11 @@ def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None)
 @options.json
 @options.xfails
 @options.strict
-@click.option("--require", is_flag=True, help="Take a case without output for a failure.")
+@click.option(
+    "--require",
+    is_flag=True,
+    help="Take a case without output for a failure, in every dtype of which there is one.",
+)
 @options.html
 def check(
     folder: Path,
@@ -79,7 +88,9 @@ def check(
     show_conformance(console, results)
     lacking = len(cases) - len(given)
     if lacking:
-        console.print(f"{lacking} of {len(cases)} cases are without output", highlight=False)
+        console.print(
+            f"without output: {lacking} of {exchange.counted(len(cases))}", highlight=False
+        )
     finish(console, results, output, **files)
 
 

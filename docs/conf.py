@@ -87,7 +87,7 @@ def _from_google_style(
 ) -> None:
     # As an extension, napoleon takes what stands before the colon of an attribute's first line
     # for its type, and reads no sections after it.
-    kind = "method" if what in ("attribute", "property") else what
+    kind = "method" if what in ("attribute", "data", "property") else what
     plain = [_only_literals_are_markup(line) for line in lines]
     lines[:] = GoogleDocstring(plain, Config(), app, kind, name, obj, options).lines()
 

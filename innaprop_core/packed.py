@@ -26,9 +26,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 DRAWS = 1 << 24
-"""Draws come again after so many: their numbers are exact in float32."""
+"""After so many, draws come again; their numbers are exact in float32."""
 LATTICE = -0x61C88647
-"""The golden ratio's share of 2^32: from the threshold of an element to the next one's."""
+"""How far the threshold of an element is from the next one's, in units of 2^-32."""
 LARGEST = 15.873046875
 """In size, of a momentum."""
 

@@ -114,6 +114,18 @@ def again(experiments: list[Any], runs: int, seed: int) -> None:
 
 
 @main.command()
+def cost() -> None:
+    """Time one run of each kind, in this process."""
+    import torch
+
+    from evidence.costs import measure
+
+    torch.set_num_threads(1)
+    for line in measure(Scale()):
+        click.echo(line)
+
+
+@main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Their folder.")
 @click.option("--docs", type=click.Path(path_type=Path), default=DOCS, help="Of the pages.")
 def page(results: Path, docs: Path) -> None:

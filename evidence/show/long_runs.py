@@ -12,7 +12,7 @@ from evidence.experiments import long_runs, second_moment
 from evidence.experiments.images import PUBLISHED
 from evidence.show.mechanism import name_of
 from evidence.show.studies import markdown, number
-from evidence.show.style import WIDTH, Brush
+from evidence.show.style import WIDTH, Brush, legend_above
 from evidence.statistics import mean_and_spread
 from evidence.store import Result, Results, Run
 
@@ -116,8 +116,7 @@ def draw_lengths(done: Results, scale: Scale, brush: Brush) -> Figure:
     above.set_ylabel("training loss at the end")
     below.set_ylabel("test error, %")
     below.set_xlabel("T, the sum of the rates")
-    handles, labels = above.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, columnspacing=1.0)
+    legend_above(figure, above)
     return figure
 
 

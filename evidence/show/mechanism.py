@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from evidence.contenders import ACCURATE, FAST, PLAIN
 from evidence.experiments.landscapes import GAMMAS, LANDSCAPES, MINIMISERS
 from evidence.show.studies import markdown, number
-from evidence.show.style import WIDTH, Brush
+from evidence.show.style import WIDTH, Brush, legend_above
 from evidence.store import Config, Results, Run
 
 PAIRS = [pair.name for pair in (FAST, PLAIN, ACCURATE)]
@@ -48,8 +48,7 @@ def draw_stability(done: Results, brush: Brush) -> Figure:
         axes.set_ylabel("sharpness / limit")
         axes.set_title(f"learning rate {rate:g}")
     axes.set_xlabel("step, full batch")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, columnspacing=1.0)
+    legend_above(figure, axes, 3)
     return figure
 
 
@@ -151,8 +150,7 @@ def draw_ode(done: Results, brush: Brush) -> Figure:
     below.set_ylabel("largest distance")
     above.set_title("paths of the ODE (lines), iterates at step size 0.1 (dots)")
     below.set_title("distance from the ODE")
-    handles, labels = below.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, columnspacing=1.0)
+    legend_above(figure, below)
     return figure
 
 

@@ -1,5 +1,6 @@
 """Fill the generated parts of the pages: what stands between ``<!-- begin`` and ``<!-- end``."""
 
+import math
 import re
 from collections.abc import Callable
 from functools import cached_property
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from evidence import costs
 from evidence.contenders import ACCURATE, FAST, PLAIN
 from evidence.experiment import Experiment, Scale
 from evidence.experiments import EXPERIMENTS
@@ -210,7 +212,7 @@ class Parts:
         return tables[what](done)
 
     def _plan(self) -> str:
-        rows, total = [], 0.0
+        rows, total, estimated = [], 0.0, 0.0
         for name, experiment in EXPERIMENTS.items():
             done = self.done(name)
             seconds = sum(run.seconds for run in done)
@@ -218,11 +220,16 @@ class Parts:
             missing = len(experiment.plan(self._scale, done))
             state = "complete" if not missing else f"{missing} or more runs missing"
             where = ", ".join(sorted({run.machine for run in done}))
-            rows.append([experiment.title, f"{len(done):,}", f"{seconds:,.0f}", state, where])
-        rows.append(
-            ["together", "", f"{total:,.0f}", f"{total / 2 / 60:.0f} minutes of two cores", ""]
-        )
-        return studies.markdown(["experiment", "runs", "seconds", "state", "made on"], rows)
+            runs, alone = costs.estimate(experiment, self._scale)
+            estimated += alone
+            planned = [f"{runs:,}", "" if math.isnan(alone) else f"{alone / 120:.1f}"]
+            rows.append(
+                [experiment.title, *planned, f"{len(done):,}", f"{seconds:,.0f}", state, where]
+            )
+        whole = "" if math.isnan(estimated) else f"{estimated / 120:.0f}"
+        rows.append(["together", "", whole, "", f"{total:,.0f}", "", ""])
+        head = ["experiment", "runs, about", "minutes of two cores", "runs made", "their seconds"]
+        return studies.markdown([*head, "state", "made on"], rows)
 
     def _rates(self) -> str:
         names = [pair.name for pair in (FAST, PLAIN, ACCURATE)]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evidence.protocol import SHORT, Reported, Study, reported, shortened
-from evidence.show.style import WIDTH, Brush
+from evidence.show.style import WIDTH, Brush, legend_above
 from evidence.statistics import Difference, mean_and_spread, paired
 from evidence.store import Results
 
@@ -147,9 +147,7 @@ def draw(outcome: Outcome, brush: Brush) -> Figure:
     above, below = figure.subplots(2, 1)
     _rates(above, outcome, brush)
     _way(below, outcome, brush)
-    handles, labels = below.get_legend_handles_labels()
-    columns = 4 if len(labels) <= 4 else 2
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.0)
+    legend_above(figure, below)
     return figure
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDTH = 4.8
@@ -90,6 +91,12 @@ class Brush:
             "xtick.color": self.ink,
             "ytick.color": self.ink,
         }
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """Name the lines of some axes above the whole figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.0)
 
 
 def save(folder: Path, name: str, draw: Callable[[Brush], Figure], formats: str = "svg") -> None:

@@ -228,7 +228,13 @@ class Parts:
             )
         whole = "" if math.isnan(estimated) else f"{estimated / 120:.0f}"
         rows.append(["together", "", whole, "", f"{total:,.0f}", "", ""])
-        head = ["experiment", "runs, about", "minutes of two cores", "runs made", "their seconds"]
+        head = [
+            "experiment",
+            "runs, about",
+            "minutes of two cores",
+            "runs made",
+            "their seconds, by the clock",
+        ]
         return studies.markdown([*head, "state", "made on"], rows)
 
     def _rates(self) -> str:

@@ -90,7 +90,7 @@ def test_afterwards_the_source_is_healthy_again():
     assert "2 * descent" not in Path(before.__file__).read_text()
 
 
-@pytest.mark.parametrize(("old", "times"), [("no such text", 0), ("import", 5)])
+@pytest.mark.parametrize(("old", "times"), [("no such text", 0), ("import", 6)])
 def test_a_text_that_is_not_there_once_is_refused(old, times):
     with pytest.raises(ValueError, match=f"found it {times} times"):
         changed(fault(old, ""))

@@ -10,5 +10,5 @@
 - ``cli``: the command ``innaprop-conformance``.
 """
 
-__version__ = "2.0"
+__version__ = "2.1"
 """Of the suite: what it asks, and how it judges. Results of one version compare with each other."""

@@ -15,7 +15,7 @@ from innaprop_conformance.report import write_report
 from innaprop_conformance.results import Results, write_results
 
 _NARROW = 88
-_WIDE = ("floors",)
+_WIDE = ("ulp", "floors")
 """Columns that consoles have no room for which are not wider than ``_NARROW``."""
 
 

@@ -6,6 +6,7 @@ being the number of processes. Gradients are sums of small whole numbers over al
 every dtype holds exactly: only the optimizer rounds.
 """
 
+import os
 import sys
 
 import torch
@@ -76,7 +77,10 @@ def main():
     ends = [optimizer.master_weights(p).full_tensor() for p in model.parameters()]
     if dist.get_rank() == 0:
         torch.save(ends, f"{folder}/{phase}-{dist.get_world_size()}.pt")
+    dist.barrier()
     dist.destroy_process_group()
 
 
 main()
+# Not by way of the interpreter's end, where a thread of gloo's now and then aborts the process.
+os._exit(0)

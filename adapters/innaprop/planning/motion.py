@@ -1,4 +1,8 @@
-"""What hyperparameters do to a weight over a run, in closed form or update by update."""
+"""What hyperparameters do to a weight over a run, in closed form or update by update.
+
+The recurrences are those of ``innaprop_core.momentum``, written for plain numbers: a million
+updates take a second, and by way of arrays a minute. Tests hold them to the core.
+"""
 
 import cmath
 import math

@@ -26,7 +26,8 @@ carry a weight about twice as far as AdamW's, and validation loss was seen to ri
 FALLEN = 0.1
 """The share of its peak to which the rate must have fallen by the end for that: growing steps of a
 constant rate are longest where the run ends."""
-NAMES = {"torch": "lr", "keras": "learning_rate", "tensorflow": "learning_rate"}
+RATE = {"torch": "lr", **dict.fromkeys(("keras", "tensorflow", "optax"), "learning_rate")}
+"""What each framework's optimizer calls its learning rate."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,12 +63,11 @@ class Plan:
         Raises:
             ValueError: It is none of these.
         """
-        names = {**NAMES, "optax": "learning_rate"}
-        if framework not in names:
-            raise ValueError(f"framework must be one of {', '.join(names)}, got {framework!r}")
+        if framework not in RATE:
+            raise ValueError(f"framework must be one of {', '.join(RATE)}, got {framework!r}")
         scalars = self.hyperparameters
         return {
-            names[framework]: scalars.gamma,
+            RATE[framework]: scalars.gamma,
             "alpha": scalars.alpha,
             "beta": scalars.beta,
             "weight_decay": scalars.weight_decay,

@@ -295,9 +295,10 @@ class INNAprop(torch.optim.Optimizer):
         which = array("q", [places.setdefault(key, len(places)) for key in keys])
         sets = []
         for i, count in places:
-            c = self._coefficients_at(self.param_groups[i], count + 1)
-            if call.form.FORM.corrects:
-                c = c._replace(draw=packed.draw(1, self.param_groups[i]["seed"]))
+            group = self.param_groups[i]
+            c = self._coefficients_at(group, count + 1)
+            if call.form.FORM.corrects and group["state_bits"] == 16:
+                c = c._replace(draw=packed.draw(1, group["seed"]))
             sets.append((c, scales[i]))
         return own, sets, which
 

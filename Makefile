@@ -49,7 +49,8 @@ $(KERAS:%=test-keras-%): test-keras-%:
 	$(call timed,Keras on $*) env KERAS_BACKEND=$* $(PYTEST) tests/keras
 
 quick: check
-	$(PYTEST_2) tests/core tests/house $(if $(A),tests/$(A))
+	$(PYTEST_2) tests/core tests/house $(if $(A),tests/$(A)) \
+	    tests/conformance/test_faults.py::test_every_fault_fits_its_source
 	$(BIN)/innaprop-conformance run $(QUICK) --family groups --family "missing gradients" --family decay
 	$(BIN)/python -m innaprop_conformance.faults tests/conformance/faults $(QUICK) --changed-since $(SINCE) --seeds 1
 

@@ -1,4 +1,4 @@
-"""What rounding may do to the parameters of one chunk: docs/tolerance.md has the derivation."""
+"""What rounding may do to the parameters of one segment: docs/tolerance.md has the derivation."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from innaprop_conformance.cases.dtypes import STATE_16, has_narrow_state, judged
 from innaprop_conformance.cases.values import rounded
 from innaprop_conformance.exact import Scalars, moved
 from innaprop_conformance.state_bits import Made, StateRounding
-from innaprop_conformance.walk import Chunk, Update
+from innaprop_conformance.steps import Segment, Update
 
 FORMATS = {
     "float64": (53, -1022),
@@ -34,7 +34,7 @@ _OF_CLIPPED = 64.0
 """Of a gradient that the framework itself has clipped to a norm."""
 
 
-class Standing(NamedTuple):
+class ErrorBounds(NamedTuple):
     """Errors of theta that there may be after an update, of shape (elements,) each."""
 
     floor: Array
@@ -48,10 +48,10 @@ class Standing(NamedTuple):
 
 
 class Bounds:
-    """Bounds of a chunk's errors, update by update.
+    """Bounds of a segment's errors, update by update.
 
     Args:
-        chunk: What is updated.
+        segment: What is updated.
         dtype: What theta is judged as, if its group has no dtype of its own; state and
             arithmetic are float64 for float64 and float32 for all others.
         steps: Number of updates of the run.
@@ -59,19 +59,19 @@ class Bounds:
             itself, rounds what the update gets. Default "", neither.
     """
 
-    def __init__(self, chunk: Chunk, dtype: str, steps: int, way: str = "") -> None:
-        zero = np.zeros_like(chunk.start)
-        dtype = judged_as(chunk.group.dtype or dtype)
+    def __init__(self, segment: Segment, dtype: str, steps: int, way: str = "") -> None:
+        zero = np.zeros_like(segment.start)
+        dtype = judged_as(segment.group.dtype or dtype)
         self._dtype = dtype
         self._schedules_gamma = way.startswith("step size")
         self._of_gradient = _OF_CLIPPED if way in ("clip by norm", "clip by global norm") else 0.0
-        self._group = chunk.group
+        self._group = segment.group
         bits, smallest = FORMATS["float64" if dtype == "float64" else "float32"]
         self._unit, self._tiny = 2.0**-bits, 2.0**smallest
         # Wider than what is judged, where the machine has it.
         self._wide: Any = np.longdouble if dtype == "float64" else np.float64
         state = zero.astype(self._wide)
-        self._exact: tuple[Any, Any, Any] = (chunk.start.astype(self._wide), state, state)
+        self._exact: tuple[Any, Any, Any] = (segment.start.astype(self._wide), state, state)
         self._stored: tuple[Any, Any, Any] = self._exact
         self._of_v = zero
         length = math.isqrt(steps)
@@ -134,26 +134,26 @@ class Bounds:
         if self._of_state:
             self._of_state.replace()
 
-    def standing(self) -> Standing:
-        """Return where the bounds of theta stand."""
+    def errors(self) -> ErrorBounds:
+        """Return the error bounds of theta."""
         return self._of_sum(1.0, 0.0)
 
-    def standing_of_psi(self, alpha: float, beta: float) -> Standing:
-        """Return where those of psi = beta m + (1 - alpha beta) theta stand."""
+    def errors_of_psi(self, alpha: float, beta: float) -> ErrorBounds:
+        """Return those of psi = beta m + (1 - alpha beta) theta."""
         found = self._of_sum(1 - alpha * beta, beta)
         theta, m, _ = map(_as_float64, self._exact)
         terms = (1 + alpha * beta) * np.abs(theta) + beta * np.abs(m)
         return found._replace(arithmetic=found.arithmetic + _OF_MOVE * self._unit * terms)
 
-    def _of_sum(self, of_theta: float, of_m: float) -> Standing:
-        """Return where the bounds of a sum of theta and m stand, with these weights."""
+    def _of_sum(self, of_theta: float, of_m: float) -> ErrorBounds:
+        """Return the error bounds of a sum of theta and m, with these weights."""
         runs: list[tuple[Any, Any, Any]] = [self._exact, self._stored]
         exact, stored = (of_theta * theta + of_m * m for theta, m, _ in runs)
         floor = np.abs(_as_float64(np.subtract(stored, exact)))
         # The truth itself is rounded to float64.
         own = half_ulp(np.abs(_as_float64(exact)), "float64")
         ee, ef, ff = self._variance
-        found = Standing(
+        found = ErrorBounds(
             floor,
             self._storage.of_sum(of_theta, of_m) + own,
             self._arithmetic.of_sum(of_theta, of_m),

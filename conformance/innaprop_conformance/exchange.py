@@ -23,8 +23,8 @@ from innaprop_conformance.cases import Case, flat
 from innaprop_conformance.files import write_whole
 from innaprop_conformance.judge import Verdict, judge
 from innaprop_conformance.results import Conformance, Results, Subject, by_family
+from innaprop_conformance.steps import Update, segments, steps_of
 from innaprop_conformance.truth import Truth
-from innaprop_conformance.walk import Update, chunks, walk
 
 FORMAT = "innaprop-conformance-cases"
 VERSION = 3
@@ -88,10 +88,10 @@ def inputs(case: Case) -> _Tensors:
     hyperparameters = np.zeros((case.steps, len(parameters), len(HYPERPARAMETERS)))
     counts = np.zeros((case.steps, len(parameters)), np.int64)
     owners = _chunk_of_each_parameter(case)
-    for updates, turn in enumerate(walk(case)):
-        of_chunk = {update.chunk: update for update in turn if isinstance(update, Update)}
-        for i, chunk in enumerate(owners):
-            if update := of_chunk.get(chunk):
+    for updates, step in enumerate(steps_of(case)):
+        of_segment = {update.segment: update for update in step if isinstance(update, Update)}
+        for i, segment in enumerate(owners):
+            if update := of_segment.get(segment):
                 counts[updates, i] = update.k
                 hyperparameters[updates, i] = [update.values[name] for name in HYPERPARAMETERS]
     wide = np.float64 if case.values == "float64" else np.float32
@@ -264,4 +264,4 @@ def _repeated(case: Case, judged: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _chunk_of_each_parameter(case: Case) -> list[int]:
-    return [i for i, chunk in enumerate(chunks(case)) for _ in chunk.places]
+    return [i for i, segment in enumerate(segments(case)) for _ in segment.places]

@@ -82,7 +82,8 @@ def lines_of(results: Results) -> list[str]:
                 reason = found.expected[case]
             elif case in verdicts:
                 v = verdicts[case]
-                reason = f"leaves at update {v.left_at}, {v.corridor:.2g} times what is allowed"
+                used = f"{v.tolerance_used:.2g} times what is allowed"
+                reason = f"exceeded at update {v.exceeded_at}, {used}"
             else:
                 reason = " ".join(found.why_no_verdict(case).split())
             lines.append(f"{found.backend} {found.dtype} {case}  # {reason}")

@@ -1,7 +1,7 @@
 """The verdict on a trajectory: is it the ground truth, as far as its dtype can hold it?
 
 A trajectory passes if after every update no element's error is above the element's bound, nor
-the norm of all errors above the norm's: ``innaprop_conformance.corridor`` has both.
+the norm of all errors above the norm's: ``innaprop_conformance.tolerance`` has both.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Verdict:
     case: str
     dtype: str
     passed: bool
-    """Whether the error stayed in the corridor after every update, and nothing else is wrong."""
+    """Whether the error never exceeded the tolerance, and nothing else is wrong."""
     ulps: float
     """Largest error of an element, in units in the last place of the largest magnitude that
     its true value has had by then, in the case's dtype."""
@@ -32,7 +32,7 @@ class Verdict:
     """Largest error, as a norm, relative to the distance moved in the whole case."""
     floors: float
     """Largest error, as a norm, in rounding floors of the whole case."""
-    corridor: float
+    tolerance_used: float
     """Largest share of the allowed error that was used; above 1 is a failure."""
     bound: float
     """The same, of the elements' bounds alone."""
@@ -40,8 +40,8 @@ class Verdict:
     """Place of the element that used most of its bound, among the judged ones of the case."""
     worst_update: int
     """The update after which it did, 1 for the first."""
-    left_at: int | None
-    """The first update after which the error was outside the corridor, or None."""
+    exceeded_at: int | None
+    """The first update after which the error exceeded the tolerance, or None."""
     errors: tuple[float, ...]
     """Error, as a norm, relative to the distance moved in the whole case: after every update,
     or after 100 of them that are spread evenly and end with the last."""
@@ -63,25 +63,25 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth, reason: str | None 
         reason: What else is wrong with the run. Default None, nothing.
 
     Raises:
-        ValueError: theta has another shape than the truth, or the truth has no corridor for
+        ValueError: theta has another shape than the truth, or the truth has no tolerance for
             the dtype.
     """
     if theta.shape != truth.theta.shape:
         raise ValueError(
             f"theta must have shape {truth.theta.shape} (steps, elements), got {theta.shape}"
         )
-    if judged_as(dtype) not in truth.corridors:
-        raise ValueError(f"dtype must be one of {', '.join(truth.corridors)}, got {dtype!r}")
+    if judged_as(dtype) not in truth.tolerances:
+        raise ValueError(f"dtype must be one of {', '.join(truth.tolerances)}, got {dtype!r}")
     dtype, given_dtype = judged_as(dtype), dtype
-    corridor = truth.corridors[dtype]
+    tolerance = truth.tolerances[dtype]
     # What is a number in one of them only is as wrong as can be.
     departure = np.nan_to_num(np.abs(theta - truth.theta), nan=np.inf, posinf=np.inf)
     departure[~np.isfinite(theta) & np.isnan(truth.theta)] = 0.0
     error = np.linalg.norm(departure, axis=1)
     moved = np.nan_to_num(truth.theta - truth.start)
     distance = np.linalg.norm(moved, axis=1).max(initial=0.0)
-    of_bound = _ratio(departure, corridor.elements)
-    used = np.maximum(of_bound.max(axis=1, initial=0.0), _ratio(error, corridor.norm))
+    of_bound = _ratio(departure, tolerance.elements)
+    used = np.maximum(of_bound.max(axis=1, initial=0.0), _ratio(error, tolerance.norm))
     update, element = (
         np.unravel_index(of_bound.argmax(), of_bound.shape) if of_bound.size else (0, 0)
     )
@@ -96,12 +96,12 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth, reason: str | None 
         passed=outside.size == 0 and reason is None,
         ulps=float(np.max(_ratio(departure, ulp), initial=0.0)),
         relative=float(_ratio(error.max(), distance)),
-        floors=float(_ratio(error.max(), corridor.floor[-1])),
-        corridor=float(used.max()),
+        floors=float(_ratio(error.max(), tolerance.floor[-1])),
+        tolerance_used=float(used.max()),
         bound=float(of_bound.max(initial=0.0)),
         worst_element=int(element),
         worst_update=int(update) + 1,
-        left_at=int(outside[0]) + 1 if outside.size else None,
+        exceeded_at=int(outside[0]) + 1 if outside.size else None,
         errors=tuple(_ratio(error[kept], distance).tolist()),
         reason=reason,
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from innaprop_conformance.bounds import FORMATS, Bounds, Standing
+from innaprop_conformance.bounds import FORMATS, Bounds, ErrorBounds
 from innaprop_conformance.cases import Array
 from innaprop_conformance.exact import Exact
 
@@ -19,9 +19,9 @@ class Theta:
         """Return the true values of what is judged; float64."""
         return exact.theta.astype(np.float64)
 
-    def standing(self, dtype: str, bounds: Bounds) -> Standing:
-        """Return where the bounds of what is judged stand, in a dtype; once after each update."""
-        return bounds.standing()
+    def errors(self, dtype: str, bounds: Bounds) -> ErrorBounds:
+        """Return the error bounds of what is judged, in a dtype; once after each update."""
+        return bounds.errors()
 
 
 class Psi(Theta):
@@ -39,9 +39,9 @@ class Psi(Theta):
         psi: Array = exact.psi(*self._dampings).astype(np.float64)
         return psi
 
-    def standing(self, dtype: str, bounds: Bounds) -> Standing:
-        """Return where the bounds of what is judged stand, in a dtype; once after each update."""
-        return bounds.standing_of_psi(*self._dampings)
+    def errors(self, dtype: str, bounds: Bounds) -> ErrorBounds:
+        """Return the error bounds of what is judged, in a dtype; once after each update."""
+        return bounds.errors_of_psi(*self._dampings)
 
 
 class Average(Theta):
@@ -54,7 +54,7 @@ class Average(Theta):
     def __init__(self, momentum: float) -> None:
         self._momentum = momentum
         self._average: Any = None
-        self._standings: dict[str, Standing] = {}
+        self._error_bounds: dict[str, ErrorBounds] = {}
 
     def value(self, exact: Exact) -> Array:
         """Return the true values of what is judged; float64."""
@@ -63,18 +63,18 @@ class Average(Theta):
         self._average = theta if old is None else old + (1 - self._momentum) * (theta - old)
         return np.asarray(self._average)
 
-    def standing(self, dtype: str, bounds: Bounds) -> Standing:
-        """Return where the bounds of what is judged stand, in a dtype; once after each update."""
-        new, old, mu = bounds.standing(), self._standings.get(dtype), self._momentum
+    def errors(self, dtype: str, bounds: Bounds) -> ErrorBounds:
+        """Return the error bounds of what is judged, in a dtype; once after each update."""
+        new, old, mu = bounds.errors(), self._error_bounds.get(dtype), self._momentum
         if old is not None:
             bits, _ = FORMATS[dtype]
             rounded = 4 * 2.0**-bits * np.abs(self._average)
-            new = Standing(
+            new = ErrorBounds(
                 mu * old.floor + (1 - mu) * new.floor,
                 mu * old.storage + (1 - mu) * new.storage,
                 mu * old.arithmetic + (1 - mu) * new.arithmetic + rounded,
                 # Of errors that may all be the same.
                 (mu * np.sqrt(old.variance) + (1 - mu) * np.sqrt(new.variance)) ** 2,
             )
-        self._standings[dtype] = new
+        self._error_bounds[dtype] = new
         return new

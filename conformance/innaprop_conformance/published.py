@@ -29,7 +29,7 @@ def table_rows(every: Sequence[Results]) -> list[tuple[str, ...]]:
             conformance.dtype,
             ", ".join(f"{name} {number}" for name, number in found.subject.versions.items()),
             _passed([conformance]),
-            f"{max((v.corridor for v in conformance.verdicts), default=float('inf')):.2g}",
+            f"{max((v.tolerance_used for v in conformance.verdicts), default=float('inf')):.2g}",
             found.results.made[:10],
             found.results.suite,
         )

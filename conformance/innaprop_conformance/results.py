@@ -30,7 +30,7 @@ FORMAT = "innaprop-conformance-results"
 VERSION = 3
 _PLAIN = ("families", "seed", "unmatched", "made", "machine", "innaprop", "suite")
 """Members of the file that are what they are in ``Results``."""
-_ERRORS = ("ulps", "relative", "floors", "corridor", "bound")
+_ERRORS = ("ulps", "relative", "floors", "tolerance_used", "bound")
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Outcome(StrEnum):
 
     PASSED = "passed"
     FAILED = "failed"
-    """It left its corridor."""
+    """It exceeded its tolerance."""
     ERROR = "error"
     """It has no verdict."""
     XFAILED = "failed as expected"
-    """It left its corridor or has no verdict, as expected."""
+    """It exceeded its tolerance or has no verdict, as expected."""
     XPASSED = "passed unexpectedly"
     """It passed, and was expected to fail."""
 
@@ -125,9 +125,10 @@ def complaint(verdict: Verdict) -> str:
     if verdict.reason:
         return f"{verdict.case} in {verdict.dtype}: {verdict.reason}"
     return (
-        f"{verdict.case} in {verdict.dtype} left its corridor at update {verdict.left_at}; element "
-        f"{verdict.worst_element} was worst, at update {verdict.worst_update}: {verdict.ulps:.3g} "
-        f"ulp off, {verdict.corridor:.3g} times what is allowed"
+        f"{verdict.case} in {verdict.dtype} exceeded its tolerance at update "
+        f"{verdict.exceeded_at}; element {verdict.worst_element} was worst, at update "
+        f"{verdict.worst_update}: {verdict.ulps:.3g} ulp off, "
+        f"{verdict.tolerance_used:.3g} times what is allowed"
     )
 
 

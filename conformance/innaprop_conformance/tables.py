@@ -77,7 +77,7 @@ def conformance_rows(results: Results) -> list[Row]:
                 f"{max(v.ulps for v in verdicts):.3g}",
                 f"{max(v.relative for v in verdicts):.1e}",
                 f"{max(v.floors for v in verdicts):.2g}",
-                f"{max(v.corridor for v in verdicts):.3g}",
+                f"{max(v.tolerance_used for v in verdicts):.3g}",
             )
         is_expected = result.passed and Outcome.XFAILED in result.outcomes.values()
         rows.append(Row(cells, result.passed, tuple(_remarks(result)), is_expected))
@@ -105,7 +105,7 @@ def matrix(results: Results) -> dict[str, list[Cell]]:
         outcomes: dict[str, set[Outcome]] = {}
         for result in of_backend:
             for verdict in result.verdicts:
-                shares.setdefault(family_of[verdict.case], []).append(verdict.corridor)
+                shares.setdefault(family_of[verdict.case], []).append(verdict.tolerance_used)
             for case, outcome in result.outcomes.items():
                 outcomes.setdefault(family_of[case], set()).add(outcome)
         asked = {
@@ -131,7 +131,7 @@ def family_rows(results: Results) -> list[Row]:
         shares = {
             result.backend: max(found)
             for result in results.conformance
-            if (found := [v.corridor for v in result.verdicts if v.case in cases])
+            if (found := [v.tolerance_used for v in result.verdicts if v.case in cases])
         }
         worst = max(shares, key=lambda name: shares[name], default="–")
         failing = sum(not cell.good for cell in cells.values())
@@ -181,7 +181,7 @@ def _remarks(result: Conformance) -> list[str]:
     remarks = []
     bad = [v for v in result.verdicts if v.case in by[Outcome.FAILED]]
     if bad:
-        remarks.append(complaint(max(bad, key=lambda v: v.corridor)) + _and_more(bad))
+        remarks.append(complaint(max(bad, key=lambda v: v.tolerance_used)) + _and_more(bad))
     own = [case for case in by[Outcome.ERROR] if case in result.errors]
     if own:
         remarks.append(f"{own[0]} in {result.dtype}: {result.errors[own[0]]}{_and_more(own)}")

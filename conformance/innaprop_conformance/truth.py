@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from innaprop_conformance.bounds import Bounds, Standing
+from innaprop_conformance.bounds import Bounds, ErrorBounds
 from innaprop_conformance.cases import Array, Case, flat
-from innaprop_conformance.corridor import Corridor, find_corridor, narrowed
 from innaprop_conformance.exact import Exact, context, decimals
 from innaprop_conformance.observed import Average, Psi, Theta
-from innaprop_conformance.walk import Replacement, chunks, walk
+from innaprop_conformance.steps import Replacement, segments, steps_of
+from innaprop_conformance.tolerance import Tolerance, find_tolerance, narrowed
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Truth:
     """Initial parameters, of shape (elements,)."""
     theta: Array
     """Parameters after every update, or what else is judged; of shape (steps, elements)."""
-    corridors: Mapping[str, Corridor]
+    tolerances: Mapping[str, Tolerance]
     """What is allowed, for each dtype that the case may be judged in."""
 
 
@@ -44,19 +44,19 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
 
     Source: arXiv 2410.05871, Algorithm 1.
     """
-    parts = chunks(case)
+    parts = segments(case)
     exact = [Exact(decimals(part.start)) for part in parts]
     bounds = {
         dtype: [Bounds(part, dtype, case.steps, case.way) for part in parts]
         for dtype in case.judged_dtypes()
     }
     observers = [_observer(case) for _ in parts]
-    standings: dict[str, list[list[Standing]]] = {dtype: [] for dtype in bounds}
+    error_bounds: dict[str, list[list[ErrorBounds]]] = {dtype: [] for dtype in bounds}
     theta = []
     with decimal.localcontext(context()):
-        for turn in walk(case, counts):
-            for one in turn:
-                i = one.chunk
+        for step in steps_of(case, counts):
+            for one in step:
+                i = one.segment
                 if isinstance(one, Replacement):
                     exact[i].replace(decimals(one.theta))
                     for of_dtype in bounds.values():
@@ -68,16 +68,16 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
                 observers[i].updated(exact[i], one.values)
             theta.append(flat([o.value(e) for o, e in zip(observers, exact, strict=True)]))
             for dtype, of_dtype in bounds.items():
-                standings[dtype].append(
-                    [o.standing(dtype, b) for o, b in zip(observers, of_dtype, strict=True)]
+                error_bounds[dtype].append(
+                    [o.errors(dtype, b) for o, b in zip(observers, of_dtype, strict=True)]
                 )
     start = flat([part.start for part in parts])
-    corridors = {dtype: find_corridor(rows) for dtype, rows in standings.items()}
-    truth = Truth(start, np.array(theta), corridors)
+    tolerances = {dtype: find_tolerance(rows) for dtype, rows in error_bounds.items()}
+    truth = Truth(start, np.array(theta), tolerances)
     if case.family == "presets":
         distance = np.maximum.accumulate(np.linalg.norm(truth.theta - start, axis=1))
-        narrow = {"float32": narrowed(truth.corridors["float32"], distance)}
-        truth = replace(truth, corridors={**truth.corridors, **narrow})
+        narrow = {"float32": narrowed(truth.tolerances["float32"], distance)}
+        truth = replace(truth, tolerances={**truth.tolerances, **narrow})
     return truth
 
 

@@ -26,25 +26,25 @@ from innaprop.forms.cache import cache_folder
 from innaprop_conformance import (
     bounds,
     cases,
-    corridor,
     exact,
     observed,
     state_bits,
+    steps,
+    tolerance,
     truth,
-    walk,
 )
 from innaprop_conformance.cases import Array, Case
-from innaprop_conformance.corridor import Corridor
+from innaprop_conformance.tolerance import Tolerance
 from innaprop_conformance.truth import Truth, find_truth
 
 _MAKERS = (
     truth,
     exact,
-    walk,
+    steps,
     bounds,
     state_bits,
     observed,
-    corridor,
+    tolerance,
     cases.case,
     cases.dtypes,
     cases.events,
@@ -160,16 +160,16 @@ def _file(folder: Path, case: Case, counts: str) -> Path:
 
 
 def _write(file: Path, truth: Truth) -> None:
-    corridors = {
+    tolerances = {
         f"{dtype}.{name}": array
-        for dtype, corridor in truth.corridors.items()
-        for name, array in vars(corridor).items()
+        for dtype, tolerance in truth.tolerances.items()
+        for name, array in vars(tolerance).items()
     }
     # Whole or not at all: other processes look for it.
     descriptor, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            np.savez(stream, start=truth.start, theta=truth.theta, **corridors)
+            np.savez(stream, start=truth.start, theta=truth.theta, **tolerances)
         os.replace(part, file)
     except BaseException:
         os.unlink(part)
@@ -177,11 +177,11 @@ def _write(file: Path, truth: Truth) -> None:
 
 
 def _read(file: Path) -> Truth:
-    corridors: dict[str, dict[str, Array]] = defaultdict(dict)
+    tolerances: dict[str, dict[str, Array]] = defaultdict(dict)
     # Opened here: of a damaged file np.load leaves it open.
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         for key in arrays:
             dtype, _, name = key.rpartition(".")
-            corridors[dtype][name] = arrays[key]
-    parts = corridors.pop("")
-    return Truth(**parts, corridors={d: Corridor(**arrays) for d, arrays in corridors.items()})
+            tolerances[dtype][name] = arrays[key]
+    parts = tolerances.pop("")
+    return Truth(**parts, tolerances={d: Tolerance(**arrays) for d, arrays in tolerances.items()})

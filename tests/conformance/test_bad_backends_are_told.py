@@ -235,9 +235,9 @@ def test_one_dtype_of_two_is_not_enough(environment, name):
         ),
         ("Dies", f" in float32: its process died with signal {int(signal.SIGKILL)}"),
         ("DoesNotLoad", "ModuleNotFoundError: No module named 'no_such_framework'"),
-        ("Coarse", "left its corridor at update"),
-        ("Late", "left its corridor at update"),
-        ("NotANumber", "left its corridor at update 1"),
+        ("Coarse", "exceeded its tolerance at update"),
+        ("Late", "exceeded its tolerance at update"),
+        ("NotANumber", "exceeded its tolerance at update 1"),
     ],
 )
 def test_each_has_its_reason_on_the_terminal_and_in_the_report(done, name, reason):
@@ -293,7 +293,7 @@ def test_the_junit_file_has_a_test_for_every_verdict(done):
         assert test.find("skipped") is not None or float(test.get("time")) > 0
     assert count("Late", "failure") == CASES - CONSTANT
     (failure, *_) = suites["NotANumber"].findall("testcase/failure")
-    assert " in float32 left its corridor at update 1; " in failure.get("message")
+    assert " in float32 exceeded its tolerance at update 1; " in failure.get("message")
 
 
 def test_one_that_hangs_is_ended_and_takes_no_other_along(environment, tmp_path):

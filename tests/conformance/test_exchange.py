@@ -200,7 +200,7 @@ def test_a_bad_file_hides_no_bad_number(folder, cases, truths):
     ((row,), (good, _)) = tables.conformance_rows(results), tables.conclusion(results)
     assert not good
     nan, shape = row.remarks
-    assert f"{second} in float64 left its corridor at update {len(theta)}" in nan
+    assert f"{second} in float64 exceeded its tolerance at update {len(theta)}" in nan
     assert f"{first} in float64: theta in float64.safetensors of {first} must have shape" in shape
 
 

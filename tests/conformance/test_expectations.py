@@ -176,7 +176,7 @@ def test_in_junit_it_is_skipped_and_what_passes_is_a_failure(tmp_path):
 def test_the_lines_to_begin_with_are_read_again_and_expect_all_that_failed(tmp_path):
     lines = lines_of(RESULTS)
     assert lines == [
-        "mine float32 bad  # leaves at update 3, 7.2 times what is allowed",
+        "mine float32 bad  # exceeded at update 3, 7.2 times what is allowed",
         "mine float32 raises  # ValueError: no",
     ]
     results = expect(RESULTS, read(tmp_path, "\n".join(lines)), KNOWN)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from innaprop_conformance.corridor import Corridor
 from innaprop_conformance.judge import judge
+from innaprop_conformance.tolerance import Tolerance
 from innaprop_conformance.truth import Truth
 
 STEPS, ELEMENTS = 10, 4
@@ -11,8 +11,10 @@ START = np.zeros(ELEMENTS)
 THETA = np.arange(1, STEPS + 1)[:, None] * np.full(ELEMENTS, 0.25)
 K = np.arange(1, STEPS + 1)
 # Two elements may use up what the norm allows, one by itself may not.
-CORRIDOR = Corridor(floor=1e-6 * K, elements=2e-6 * K[:, None] * np.ones(ELEMENTS), norm=2.5e-6 * K)
-TRUTH = Truth(START, THETA, {"float32": CORRIDOR, "bfloat16": CORRIDOR})
+TOLERANCE = Tolerance(
+    floor=1e-6 * K, elements=2e-6 * K[:, None] * np.ones(ELEMENTS), norm=2.5e-6 * K
+)
+TRUTH = Truth(START, THETA, {"float32": TOLERANCE, "bfloat16": TOLERANCE})
 
 
 def off_by(error, at=None, elements=1):
@@ -24,25 +26,25 @@ def off_by(error, at=None, elements=1):
 def test_the_truth_passes_without_error():
     verdict = judge("case", "float32", THETA, TRUTH)
     assert verdict.passed
-    assert (verdict.ulps, verdict.relative, verdict.floors, verdict.corridor) == (0, 0, 0, 0)
-    assert verdict.left_at is None
+    assert (verdict.ulps, verdict.relative, verdict.floors, verdict.tolerance_used) == (0, 0, 0, 0)
+    assert verdict.exceeded_at is None
 
 
 @pytest.mark.parametrize("step", [1, 6])
 @pytest.mark.parametrize(("elements", "allowed"), [(1, 2e-6), (4, 1.25e-6)])
-def test_the_edge_of_the_corridor(step, elements, allowed):
+def test_the_edge_of_the_tolerance(step, elements, allowed):
     inside = judge("case", "float32", off_by(0.99 * allowed * step, step, elements), TRUTH)
     assert inside.passed
-    assert inside.corridor == pytest.approx(0.99, rel=1e-4)
+    assert inside.tolerance_used == pytest.approx(0.99, rel=1e-4)
     outside = judge("case", "float32", off_by(1.01 * allowed * step, step, elements), TRUTH)
     assert not outside.passed
-    assert outside.left_at == step
+    assert outside.exceeded_at == step
 
 
 def test_the_share_of_the_elements_bounds_is_told_apart():
     verdict = judge("case", "float32", off_by(1e-6, 1, 4), TRUTH)
     assert verdict.bound == pytest.approx(0.5)
-    assert verdict.corridor == pytest.approx(0.8)
+    assert verdict.tolerance_used == pytest.approx(0.8)
 
 
 def test_the_worst_element_and_update_are_told():
@@ -55,26 +57,26 @@ def test_the_worst_element_and_update_are_told():
 
 def test_the_first_step_outside_is_told():
     verdict = judge("case", "float32", off_by(np.linspace(0, 1, STEPS)), TRUTH)
-    assert verdict.left_at == 2
+    assert verdict.exceeded_at == 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_fails(value):
     verdict = judge("case", "float32", off_by(value, 7), TRUTH)
     assert not verdict.passed
-    assert verdict.left_at == 7
+    assert verdict.exceeded_at == 7
     assert verdict.ulps == np.inf
 
 
 @pytest.mark.parametrize(("dtype", "ulp"), [("float32", 2.0**-24), ("bfloat16", 2.0**-8)])
 def test_errors_in_ulps_of_the_largest_magnitude_so_far(dtype, ulp):
-    truth = Truth(START, THETA, {dtype: CORRIDOR})
+    truth = Truth(START, THETA, {dtype: TOLERANCE})
     assert judge("case", dtype, off_by(3 * ulp, 2), truth).ulps == pytest.approx(3)
     # 2.5 has been reached before it comes back to 0.25: an ulp is four times as large there.
     there_and_back = Truth(
         START,
         np.concatenate([THETA, THETA[::-1]]),
-        {dtype: Corridor(*(np.concatenate([x, x]) for x in vars(CORRIDOR).values()))},
+        {dtype: Tolerance(*(np.concatenate([x, x]) for x in vars(TOLERANCE).values()))},
     )
     theta = there_and_back.theta.copy()
     theta[-1, 0] += 3 * ulp
@@ -92,7 +94,7 @@ def test_errors_relative_to_the_whole_distance_and_in_floors():
 def test_of_a_long_run_a_hundred_errors_are_kept_with_the_last():
     steps = 1000
     theta = np.full((steps, 1), 0.5)
-    wide = Corridor(np.ones(steps), np.ones((steps, 1)), np.ones(steps))
+    wide = Tolerance(np.ones(steps), np.ones((steps, 1)), np.ones(steps))
     off = theta + np.arange(steps)[:, None] * 1e-6
     verdict = judge("case", "float32", off, Truth(np.zeros(1), theta, {"float32": wide}))
     assert len(verdict.errors) == 100
@@ -101,14 +103,14 @@ def test_of_a_long_run_a_hundred_errors_are_kept_with_the_last():
 
 
 def test_what_is_not_allowed_to_move_must_not_be_moved():
-    none = Corridor(np.zeros(STEPS), np.zeros_like(THETA), np.zeros(STEPS))
+    none = Tolerance(np.zeros(STEPS), np.zeros_like(THETA), np.zeros(STEPS))
     still = Truth(START, np.zeros_like(THETA), {"float32": none})
     assert judge("case", "float32", np.zeros_like(THETA), still).passed
     assert not judge("case", "float32", np.zeros_like(THETA) + 1e-30, still).passed
 
 
 def test_a_case_without_elements_passes():
-    empty = Corridor(np.zeros(STEPS), np.zeros((STEPS, 0)), np.zeros(STEPS))
+    empty = Tolerance(np.zeros(STEPS), np.zeros((STEPS, 0)), np.zeros(STEPS))
     truth = Truth(np.zeros(0), np.zeros((STEPS, 0)), {"float32": empty})
     assert judge("case", "float32", np.zeros((STEPS, 0)), truth).passed
 

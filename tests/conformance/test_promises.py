@@ -80,7 +80,7 @@ def test_a_broken_promise_fails_a_run_whose_numbers_are_right(backend, case, rea
     verdict = judge(case.name, "float32", theta, find_truth(case), told)
     assert not verdict.passed
     assert verdict.reason == reason
-    assert verdict.corridor < 1
+    assert verdict.tolerance_used < 1
 
 
 def test_the_exception_has_the_numbers():

@@ -16,10 +16,10 @@ COLORS = {"brightgreen", "green", "yellowgreen", "yellow", "orange", "red", "blu
 """Names of colours that shields.io knows."""
 
 
-def verdict(case, dtype="float32", corridor=0.5):
-    passed = corridor <= 1
+def verdict(case, dtype="float32", tolerance_used=0.5):
+    passed = tolerance_used <= 1
     left = None if passed else 1
-    return Verdict(case, dtype, passed, 1.0, 0.1, 1.0, corridor, corridor, 0, 1, left, (0.1,))
+    return Verdict(case, dtype, passed, 1.0, 0.1, 1.0, *[tolerance_used] * 2, 0, 1, left, (0.1,))
 
 
 RESULTS = Results(
@@ -30,9 +30,11 @@ RESULTS = Results(
         Subject("not asked", {}, [], False),
     ],
     [
-        Conformance("good", "float32", ["a", "b"], [verdict("a"), verdict("b", corridor=0.25)]),
+        Conformance(
+            "good", "float32", ["a", "b"], [verdict("a"), verdict("b", tolerance_used=0.25)]
+        ),
         Conformance("good", "float64", ["a"], [verdict("a", "float64", 0.75)]),
-        Conformance("bad/../one", "float32", ["a", "b"], [verdict("a", corridor=7.25)]),
+        Conformance("bad/../one", "float32", ["a", "b"], [verdict("a", tolerance_used=7.25)]),
         Conformance("absent", "float32", ["a"]),
         Conformance("not asked", "float32", []),
     ],

@@ -25,11 +25,11 @@ VERDICT = Verdict(
     ulps=math.inf,
     relative=0.25,
     floors=2.0,
-    corridor=math.inf,
+    tolerance_used=math.inf,
     bound=1.5,
     worst_element=4,
     worst_update=2,
-    left_at=3,
+    exceeded_at=3,
     errors=(0.0, 0.5, math.inf),
 )
 RESULTS = Results(
@@ -76,7 +76,10 @@ def test_it_comes_back_as_it_was(tmp_path):
         (lambda d: d.pop("suite"), "'suite' is a required property"),
         (lambda d: d.pop("machine"), "'machine' is a required property"),
         (lambda d: d["conformance"][0].pop("asked"), "'asked' is a required property"),
-        (lambda d: d["conformance"][0]["verdicts"][0].update(left_at=0), "less than the minimum"),
+        (
+            lambda d: d["conformance"][0]["verdicts"][0].update(exceeded_at=0),
+            "less than the minimum",
+        ),
         (lambda d: d.update(more=1), "'more' was unexpected"),
     ],
 )
@@ -133,8 +136,8 @@ def test_the_matrix_has_a_cell_for_every_backend_and_family():
 
 
 def test_the_worst_dtype_of_a_family_counts():
-    good = replace(VERDICT, corridor=0.25, passed=True)
-    worse = replace(good, corridor=0.5, dtype="float64")
+    good = replace(VERDICT, tolerance_used=0.25, passed=True)
+    worse = replace(good, tolerance_used=0.5, dtype="float64")
     results = Results(
         [Subject("one", {}, [], False)],
         [Conformance("one", v.dtype, ["a case"], [v]) for v in (good, worse)],
@@ -147,14 +150,16 @@ def test_nothing_that_is_wrong_hides_another():
     found = replace(RESULTS.conformance[0], asked=["a case", "another", "a third"], expected={})
     (row,) = tables.conformance_rows(Results([Subject("one", {}, [], False)], [found]))
     verdict, error, failure = row.remarks
-    assert verdict.startswith("a case in float32 left its corridor at update 3; ")
+    assert verdict.startswith("a case in float32 exceeded its tolerance at update 3; ")
     assert error == "another in float32: ValueError: no"
     assert failure == "a case is without verdict"
     assert found.why_no_verdict("a third") == failure
 
 
 def test_a_family_with_a_broken_promise_is_told_as_a_failure():
-    broken = replace(VERDICT, corridor=0.25, passed=False, reason="update 3 has changed gradient 0")
+    broken = replace(
+        VERDICT, tolerance_used=0.25, passed=False, reason="update 3 has changed gradient 0"
+    )
     found = Conformance("one", "float32", ["a case"], [broken])
     results = Results([Subject("one", {}, [], False)], [found], families={"presets": ["a case"]})
     assert tables.matrix(results)["one"] == [tables.Cell("fails", False)]
@@ -163,7 +168,7 @@ def test_a_family_with_a_broken_promise_is_told_as_a_failure():
 
 
 def test_a_family_with_an_error_is_told_as_a_failure_whatever_else_passed():
-    good = replace(VERDICT, corridor=0.25, passed=True, left_at=None)
+    good = replace(VERDICT, tolerance_used=0.25, passed=True, exceeded_at=None)
     found = Conformance("one", "float32", ["a case", "b"], [good], {"b": "ValueError: no"})
     results = Results(
         [Subject("one", {}, [], False)], [found], families={"presets": ["a case", "b"]}

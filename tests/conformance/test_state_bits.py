@@ -1,4 +1,4 @@
-"""The corridor of a state of 16 bits: what rounds in the mean stays within, and little else."""
+"""The tolerance of a state of 16 bits: what rounds in the mean stays within, and little else."""
 
 from types import SimpleNamespace
 
@@ -8,8 +8,8 @@ import pytest
 from innaprop_conformance.cases import CASES
 from innaprop_conformance.judge import judge
 from innaprop_conformance.state_bits import spacing_of_momentum, spacing_of_second_moment
+from innaprop_conformance.steps import segments, steps_of
 from innaprop_conformance.truth import find_truth
-from innaprop_conformance.walk import chunks, walk
 from innaprop_core import momentum, packed
 
 NAMES = ("precision,fast", "precision,accurate")
@@ -48,11 +48,11 @@ def in_bfloat16(m, v, k):
 
 def verdict(name, store):
     case = CASES[name]
-    (chunk,) = chunks(case)
-    theta = chunk.start.astype(np.float32)
+    (segment,) = segments(case)
+    theta = segment.start.astype(np.float32)
     m = v = np.zeros_like(theta)
     iterates = []
-    for (update,) in walk(case):
+    for (update,) in steps_of(case):
         c = momentum.coefficients(update.k, **update.values)
         theta, m, v = momentum.step(theta, m, v, update.gradient.astype(np.float32), c)
         m, v = store(m, v, update.k)
@@ -64,7 +64,7 @@ def verdict(name, store):
 def test_what_is_stored_as_it_should_be_stays_within(name):
     found = verdict(name, in_16_bits)
     assert found.passed
-    assert found.corridor > 0.2
+    assert found.tolerance_used > 0.2
 
 
 @pytest.mark.parametrize("store", [rounded_down, with_one_threshold, in_bfloat16])

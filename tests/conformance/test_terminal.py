@@ -11,10 +11,10 @@ from innaprop_conformance.judge import Verdict
 from innaprop_conformance.results import Conformance, Results, Subject
 
 
-def verdict(case, corridor):
-    passed = corridor <= 1
+def verdict(case, tolerance):
+    passed = tolerance <= 1
     return Verdict(
-        case, "float32", passed, 1, 1e-3, 1, corridor, 1, 0, 1, None if passed else 1, ()
+        case, "float32", passed, 1, 1e-3, 1, tolerance, 1, 0, 1, None if passed else 1, ()
     )
 
 

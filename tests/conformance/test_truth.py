@@ -10,8 +10,8 @@ import pytest
 
 from innaprop_conformance.cases import CASES, Case, Schedule, flat
 from innaprop_conformance.judge import judge
+from innaprop_conformance.steps import steps_of
 from innaprop_conformance.truth import find_truth
-from innaprop_conformance.walk import walk
 from innaprop_core import algorithm, momentum
 
 
@@ -125,8 +125,8 @@ def test_a_run_that_begins_late_counts_on():
 def test_clipped_gradients_are_what_numpy_makes_of_them():
     for name in ("value", "norm", "global-norm"):
         case = CASES[f"way,clip-by-{name}"]
-        for gradients, turn in zip(case.stream(), walk(case), strict=True):
-            (update,) = turn
+        for gradients, step in zip(case.stream(), steps_of(case), strict=True):
+            (update,) = step
             if name == "value":
                 wanted = [np.clip(g, -0.25, 0.25) for g in gradients]
                 assert any((np.abs(g) > 0.25).any() for g in gradients)
@@ -163,9 +163,9 @@ def test_what_is_no_number_stays_where_it_is():
     finite = np.isfinite(truth.theta)
     assert finite[:2].all()
     assert 0 < (~finite[-1]).sum() == 2 * sum(p.size > 2 for p in case.parameters())
-    for corridor in truth.corridors.values():
-        assert np.isfinite(corridor.norm).all()
-        assert (corridor.elements[finite] > 0).all()
+    for tolerance in truth.tolerances.values():
+        assert np.isfinite(tolerance.norm).all()
+        assert (tolerance.elements[finite] > 0).all()
 
 
 def test_the_truth_shares_nothing_with_the_core():
@@ -198,8 +198,8 @@ def test_a_schedule_that_is_constant_is_the_number():
     np.testing.assert_array_equal(find_truth(constant).theta, find_truth(plain).theta)
 
 
-def test_algorithm_1_as_printed_in_float32_leaves_the_corridor():
-    """So the corridor tells a good implementation from the one everybody would write first."""
+def test_algorithm_1_as_printed_in_float32_exceeds_the_tolerance():
+    """So the tolerance tells a good implementation from the one everybody would write first."""
     case = CASES["alpha=0.1,beta=0.9,decay=0,constant"]
     values = asdict(case.group.hyperparameters)
     theta = [p.astype(np.float32) for p in case.parameters()]

@@ -31,10 +31,10 @@ def computed(monkeypatch):
 def equal(one, other):
     np.testing.assert_array_equal(one.start, other.start)
     np.testing.assert_array_equal(one.theta, other.theta)
-    assert one.corridors.keys() == other.corridors.keys()
-    for dtype, corridor in one.corridors.items():
-        for name, array in vars(corridor).items():
-            np.testing.assert_array_equal(array, getattr(other.corridors[dtype], name))
+    assert one.tolerances.keys() == other.tolerances.keys()
+    for dtype, tolerance in one.tolerances.items():
+        for name, array in vars(tolerance).items():
+            np.testing.assert_array_equal(array, getattr(other.tolerances[dtype], name))
     return True
 
 

@@ -1,4 +1,4 @@
-"""What several files share: optimizers of every framework, behind the suite's players."""
+"""What several files share: optimizers of every framework, behind the suite's loops."""
 
 import os
 from functools import cache
@@ -11,11 +11,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # One backend per process; the handoffs go through all of them.
 KERAS = f"keras-{os.environ.setdefault('KERAS_BACKEND', 'tensorflow')}"
 
-from innaprop_conformance.handoff.player import load_player, weights  # noqa: E402
+from innaprop_conformance.handoff.loop import load_loop, weights  # noqa: E402
 from innaprop_core import Hyperparameters  # noqa: E402
 
 SHAPES = ((3, 4), (5,), (), (0, 2))
-PLAYERS = ("numpy", "torch", KERAS, "tensorflow", "optax")
+LOOPS = ("numpy", "torch", KERAS, "tensorflow", "optax")
 
 
 class Trained:
@@ -23,21 +23,21 @@ class Trained:
 
     def __init__(self, name: str, dtype: str = "float32", updates: int = 6, **values: float):
         rng = np.random.default_rng(0)
-        self.player = load_player(name)()
+        self.loop = load_loop(name)()
         self.dtype = dtype
         start = [rng.normal(size=shape).astype(np.float32) for shape in SHAPES]
-        self.player.begin(Hyperparameters(**values), weights(start, dtype), dtype)
+        self.loop.begin(Hyperparameters(**values), weights(start, dtype), dtype)
         self.step(updates)
 
     def step(self, updates: int = 1) -> None:
         rng = np.random.default_rng(1)
         for _ in range(updates):
             gradients = [rng.normal(size=shape).astype(np.float32) for shape in SHAPES]
-            self.player.step(weights(gradients, self.dtype), 1e-2)
+            self.loop.step(weights(gradients, self.dtype), 1e-2)
 
     def saved(self, path: Path) -> bytes:
         """Return all there is of the optimizer, as bytes."""
-        self.player.save(path)
+        self.loop.save(path)
         return path.read_bytes()
 
 
@@ -46,7 +46,7 @@ def trained():
     return Trained
 
 
-@pytest.fixture(params=PLAYERS)
+@pytest.fixture(params=LOOPS)
 def name(request):
     """A framework."""
     return request.param

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import innaprop
-from innaprop_conformance.handoff.player import load_player, weights
+from innaprop_conformance.handoff.loop import load_loop, weights
 
 
 @pytest.fixture(params=["float32", "float64", "bfloat16"])
@@ -19,7 +19,7 @@ def dtype(request):
 @pytest.fixture
 def trained_in(name, dtype, trained):
     """A maker of optimizers in the dtype; NumPy, which has no bfloat16, has float64 instead."""
-    dtype = dtype if dtype in load_player(name).dtypes else "float64"
+    dtype = dtype if dtype in load_loop(name).dtypes else "float64"
     return lambda **options: trained(name, dtype, **options)
 
 
@@ -28,8 +28,8 @@ def test_a_loaded_state_is_the_saved_one_and_so_are_hyperparameters(trained_in, 
     saved = first.saved(path)
     other = trained_in(updates=2)
     assert other.saved(path.with_name("other")) != saved
-    other.player.put(weights(first.player.values(), first.dtype))
-    other.player.load(path)
+    other.loop.put(weights(first.loop.values(), first.dtype))
+    other.loop.load(path)
     assert other.saved(path.with_name("again")) == saved
 
 
@@ -38,11 +38,11 @@ def test_what_follows_is_the_same(trained_in, path):
     first.saved(path)
     # In a state of its own, which must leave nothing.
     other = trained_in(updates=3)
-    other.player.put(weights(first.player.values(), first.dtype))
-    other.player.load(path)
+    other.loop.put(weights(first.loop.values(), first.dtype))
+    other.loop.load(path)
     for each in (first, other):
         each.step(3)
-    for a, b in zip(first.player.values(), other.player.values(), strict=True):
+    for a, b in zip(first.loop.values(), other.loop.values(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -68,14 +68,14 @@ def test_the_file_tells_what_it_holds(name, trained, path):
         # No number, so that optax does not inject it.
         "decay_momentum": None if name == "optax" else True,
     }
-    expected = 0.9 * p0.momentum + (1 - 0.09) * one.player.values()[0]
+    expected = 0.9 * p0.momentum + (1 - 0.09) * one.loop.values()[0]
     np.testing.assert_allclose(p0.psi, expected, rtol=1e-6)
 
 
 def test_another_process_goes_on(trained, path):
     one = trained("torch")
     one.saved(path)
-    np.savez(path.with_name("weights.npz"), *one.player.values())
+    np.savez(path.with_name("weights.npz"), *one.loop.values())
     code = """
 import sys
 import numpy as np

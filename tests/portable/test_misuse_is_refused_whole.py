@@ -172,13 +172,13 @@ def test_a_file_that_is_not_right(file, untouched, path):
     before = one.saved(path)
     spoil(path)
     with pytest.raises(ValueError, match=message):
-        one.player.load(path)
+        one.loop.load(path)
     assert one.saved(path.with_name("after")) == before
 
 
 def test_a_file_that_is_not_there(untouched, path):
     with pytest.raises(FileNotFoundError):
-        untouched.player.load(path)
+        untouched.loop.load(path)
 
 
 def test_counts_that_differ_where_there_is_one_for_all(name, trained, path):
@@ -186,13 +186,13 @@ def test_counts_that_differ_where_there_is_one_for_all(name, trained, path):
     before = one.saved(path)
     entry(step=4)(path)
     if name in ("torch", "tensorflow"):
-        one.player.load(path)
-        one.player.save(path)
+        one.loop.load(path)
+        one.loop.save(path)
         steps = {key: state.step for key, state in innaprop.read_state(path).parameters.items()}
         assert steps == {"p0": 6, "p1": 4, "p2": 6, "p3": 6}
         return
     with pytest.raises(ValueError, match="must be equal, got 6 for 'p0' and 4 for 'p1'"):
-        one.player.load(path)
+        one.loop.load(path)
     assert one.saved(path.with_name("after")) == before
 
 
@@ -201,10 +201,10 @@ def test_calls_that_not_all_parameters_were_part_of(name, trained, path):
     one.saved(path)
     header(iterations=9)(path)
     if name in ("torch", "tensorflow"):
-        one.player.load(path)
+        one.loop.load(path)
         return
     with pytest.raises(ValueError, match="must be equal, got 6 for 'p0' and 9 for 'all calls"):
-        one.player.load(path)
+        one.loop.load(path)
 
 
 def test_hyperparameters_that_differ_where_there_is_one_for_all(untouched, path):
@@ -212,7 +212,7 @@ def test_hyperparameters_that_differ_where_there_is_one_for_all(untouched, path)
     before = one.saved(path)
     entry(sigma=0.5)(path)
     with pytest.raises(ValueError, match=r"sigma must be the same .* 0\.999 for 'p0' and 0\.5 for"):
-        one.player.load(path)
+        one.loop.load(path)
     assert one.saved(path.with_name("after")) == before
 
 
@@ -223,15 +223,15 @@ def test_numbers_that_float32_does_not_hold(name, trained, path):
     narrow = trained(name, "float32")
     before = narrow.saved(path.with_name("before"))
     with pytest.raises(ValueError, match="second_moment of 'p1' must be in the range of float32"):
-        narrow.player.load(path)
+        narrow.loop.load(path)
     assert narrow.saved(path.with_name("after")) == before
 
 
 def test_float64_is_cast(name, trained, path):
     trained(name, "float64").saved(path)
     narrow = trained(name, "float32")
-    narrow.player.load(path)
-    narrow.player.save(path.with_name("narrow"))
+    narrow.loop.load(path)
+    narrow.loop.save(path.with_name("narrow"))
     wide = innaprop.read_state(path).parameters["p0"]
     cast = innaprop.read_state(path.with_name("narrow")).parameters["p0"]
     assert cast.dtype == "float32"
@@ -370,7 +370,7 @@ def test_hyperparameters_are_for_optax(path):
 def test_a_run_that_has_failed_is_not_saved_over_the_last_good_state(name, trained, path):
     one = trained(name)
     before = one.saved(path)
-    one.player.step([np.full(s, np.nan, np.float32) for s in ((3, 4), (5,), (), (0, 2))], 1e-2)
+    one.loop.step([np.full(s, np.nan, np.float32) for s in ((3, 4), (5,), (), (0, 2))], 1e-2)
     with pytest.raises(ValueError, match="of 'p0' must be finite, got nan"):
-        one.player.save(path)
+        one.loop.save(path)
     assert path.read_bytes() == before

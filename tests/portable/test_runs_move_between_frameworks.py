@@ -11,9 +11,9 @@ import pytest
 import innaprop
 from innaprop.portable.file import write
 from innaprop_conformance.handoff import matrix, runs, worker
-from innaprop_conformance.handoff.numpy import NumPyPlayer
-from innaprop_conformance.handoff.player import PLAYERS, weights
-from innaprop_conformance.handoff.torch import TorchPlayer
+from innaprop_conformance.handoff.loop import LOOPS, weights
+from innaprop_conformance.handoff.numpy import NumPyTrainingLoop
+from innaprop_conformance.handoff.torch import TorchTrainingLoop
 
 
 def handoff(*arguments):
@@ -28,12 +28,10 @@ def test_all_pairs_of_all_frameworks_follow_the_exact_trajectory():
     done = handoff()
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
-    assert (
-        last == f"{len(PLAYERS) ** 2} of {len(PLAYERS) ** 2} handoffs follow the exact trajectory"
-    )
-    for name in PLAYERS:
+    assert last == f"{len(LOOPS) ** 2} of {len(LOOPS) ** 2} handoffs follow the exact trajectory"
+    for name in LOOPS:
         (row,) = (line.split() for line in done.stdout.splitlines() if line.startswith(f" {name} "))
-        assert len(row) == 1 + len(PLAYERS)
+        assert len(row) == 1 + len(LOOPS)
         assert all(0 < float(cell) <= 1 for cell in row[1:])
 
 
@@ -51,54 +49,54 @@ def truths():
 @pytest.fixture(scope="module")
 def first_half(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
-    worker.play_first(NumPyPlayer(), "numpy", folder)
+    worker.run_first_half(NumPyTrainingLoop(), "numpy", folder)
     return folder
 
 
-def end(player, folder, truths):
+def end(loop, folder, truths):
     """Return the verdicts on a second half, and what was told."""
     told = []
-    worker.play_second(player, "torch", folder, ["numpy"], told.append)
+    worker.run_second_half(loop, "torch", folder, ["numpy"], told.append)
     verdicts, missing = matrix.hold(folder, "numpy", "torch", truths)
     return verdicts, missing, told
 
 
-class Forgets(TorchPlayer):
+class Forgets(TorchTrainingLoop):
     """Takes the weights, and begins anew with all else."""
 
     def load(self, path):
         pass
 
 
-class ForgetsTheMomentum(TorchPlayer):
+class ForgetsTheMomentum(TorchTrainingLoop):
     def load(self, path):
         super().load(path)
         for state in self._optimizer.state.values():
             state["momentum_buffer"].zero_()
 
 
-class ForgetsTheSecondMoment(TorchPlayer):
+class ForgetsTheSecondMoment(TorchTrainingLoop):
     def load(self, path):
         super().load(path)
         for state in self._optimizer.state.values():
             state["exp_avg_sq"].zero_()
 
 
-class CountsOneTooFew(TorchPlayer):
+class CountsOneTooFew(TorchTrainingLoop):
     def load(self, path):
         super().load(path)
         for state in self._optimizer.state.values():
             state["step"] -= 1
 
 
-class TakesOneUpsideDown(TorchPlayer):
+class TakesOneUpsideDown(TorchTrainingLoop):
     def load(self, path):
         super().load(path)
         first = next(iter(self._optimizer.state.values()))["momentum_buffer"]
         first.copy_(first.flip(0))
 
 
-class LosesADigit(TorchPlayer):
+class LosesADigit(TorchTrainingLoop):
     """In float32 where it should be float64: half of the cases tell."""
 
     def load(self, path):
@@ -108,14 +106,14 @@ class LosesADigit(TorchPlayer):
 
 
 def test_without_a_fault_it_passes(first_half, truths):
-    verdicts, missing, told = end(TorchPlayer(), first_half, truths)
+    verdicts, missing, told = end(TorchTrainingLoop(), first_half, truths)
     assert [v.passed for v in verdicts] == [True] * 3
     assert missing == 0
     assert told == []
 
 
 @pytest.mark.parametrize(
-    "player",
+    "loop",
     [
         Forgets,
         ForgetsTheMomentum,
@@ -125,12 +123,12 @@ def test_without_a_fault_it_passes(first_half, truths):
         LosesADigit,
     ],
 )
-def test_a_fault_is_seen(player, first_half, truths):
-    verdicts, _, _ = end(player(), first_half, truths)
+def test_a_fault_is_seen(loop, first_half, truths):
+    verdicts, _, _ = end(loop(), first_half, truths)
     assert any(not v.passed for v in verdicts)
     for verdict in verdicts:
         if not verdict.passed:
-            assert verdict.left_at > runs.HANDOFF
+            assert verdict.exceeded_at > runs.HANDOFF
 
 
 def test_a_file_that_cannot_be_read_is_told_and_is_no_pass(first_half, truths, tmp_path):
@@ -140,22 +138,22 @@ def test_a_file_that_cannot_be_read_is_told_and_is_no_pass(first_half, truths, t
         file.write_bytes(file.read_bytes()[:-1])
     for file in tmp_path.glob("*,torch.npy"):
         file.unlink()
-    verdicts, missing, told = end(TorchPlayer(), tmp_path, truths)
+    verdicts, missing, told = end(TorchTrainingLoop(), tmp_path, truths)
     assert (verdicts, missing, len(told)) == ([], 3, 3)
     assert "must be a safetensors file and whole" in told[0]["error"]
     assert not matrix.Handoff("numpy", "torch", verdicts).passed
 
 
 def test_a_residual_that_is_lost_is_told(tmp_path):
-    player = TorchPlayer()
-    worker.play_first(player, "torch", tmp_path)
+    loop = TorchTrainingLoop()
+    worker.run_first_half(loop, "torch", tmp_path)
     for file in tmp_path.glob("*bfloat16*.safetensors"):
         state = innaprop.read_state(file)
         assert all(own.residual is not None for own in state.parameters.values())
         kept = {name: replace(own, residual=None) for name, own in state.parameters.items()}
         write(file, replace(state, parameters=kept))
     told = []
-    worker.play_second(player, "torch", tmp_path, ["torch"], told.append)
+    worker.run_second_half(loop, "torch", tmp_path, ["torch"], told.append)
     assert [message["source"] for message in told] == ["torch"]
     assert "must be bit by bit what torch has left" in told[0]["error"]
 

@@ -24,7 +24,7 @@ class Catch:
     """How a fault was caught."""
 
     case: str
-    """The first case that left its corridor."""
+    """The first case that exceeded its tolerance."""
     dtype: str
     """The first dtype in which it did so."""
     update: int | None
@@ -74,7 +74,7 @@ class Hunter:
                             raise
                         return Catch(name, dtype, None, fault.raises or told(error))
                     if not verdict.passed:
-                        return Catch(name, dtype, verdict.left_at)
+                        return Catch(name, dtype, verdict.exceeded_at)
         return None
 
     def false_alarms(self, cases: Iterable[str], seeds: Iterable[int]) -> Iterator[str | None]:
@@ -95,7 +95,7 @@ class Hunter:
         for name, seed in runs:
             for dtype in self._dtypes(backend, CASES[name]):
                 verdict = self._verdict(backend, name, dtype, seed)
-                where = f"{name}, seed {seed}, in {dtype} at update {verdict.left_at}"
+                where = f"{name}, seed {seed}, in {dtype} at update {verdict.exceeded_at}"
                 yield None if verdict.passed else where
 
     def _verdict(self, backend: Any, name: str, dtype: str, seed: int = 0) -> Verdict:

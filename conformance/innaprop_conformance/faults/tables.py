@@ -12,7 +12,7 @@ RUNS_COLUMNS = ("backend", "faults", "caught", "healthy runs", "false alarms")
 def fault_rows(faults: Sequence[Fault], hunts: Sequence[Hunt]) -> list[tuple[str, ...]]:
     """Return a row per fault and backend, of ``FAULTS_COLUMNS``.
 
-    A fault is caught by the first case, in the first dtype, that leaves its corridor; the last
+    A fault is caught by the first case, in the first dtype, that exceeds its tolerance; the last
     column says after which update that is.
     """
     of = {hunt.backend: hunt for hunt in hunts}

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from innaprop_conformance.handoff.matrix import Handoff, play
-from innaprop_conformance.handoff.player import PLAYERS, load_player
+from innaprop_conformance.handoff.loop import LOOPS, load_loop
+from innaprop_conformance.handoff.matrix import Handoff, hand_over
 
 
 @click.command()
@@ -17,7 +17,7 @@ from innaprop_conformance.handoff.player import PLAYERS, load_player
     "--backend",
     "names",
     multiple=True,
-    type=click.Choice(PLAYERS),
+    type=click.Choice(LOOPS),
     help="Only this one; may be given more than once. Default: every one.",
 )
 @click.option(
@@ -31,9 +31,9 @@ def handoff(names: tuple[str, ...], jobs: int | None) -> None:
     Exits with 0 only if all of them follow the trajectory that nobody has interrupted.
     """
     console = Console()
-    chosen = names or PLAYERS
-    absent = {name: missing for name in chosen if (missing := load_player(name).missing())}
-    results = play([name for name in chosen if name not in absent], jobs)
+    chosen = names or LOOPS
+    absent = {name: missing for name in chosen if (missing := load_loop(name).missing())}
+    results = hand_over([name for name in chosen if name not in absent], jobs)
     _show(console, results)
     for name, missing in absent.items():
         console.print(f"{name}: cannot run here: needs {', '.join(missing)}", highlight=False)
@@ -62,7 +62,7 @@ def _show(console: Console, results: list[Handoff]) -> None:
         left = next((v for v in result.verdicts if not v.passed), None)
         reason = result.failure
         if left and not reason:
-            reason = f"{left.case} left its corridor at update {left.left_at}"
+            reason = f"{left.case} exceeded its tolerance at update {left.exceeded_at}"
         if reason:
             text = f"{result.source} to {result.target}: {reason}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)

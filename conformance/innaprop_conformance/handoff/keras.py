@@ -7,11 +7,11 @@ from types import MappingProxyType
 
 import innaprop
 from innaprop_conformance.backends.keras import Apply, in_function, jitted
-from innaprop_conformance.handoff.player import Array, Player
+from innaprop_conformance.handoff.loop import Array, TrainingLoop
 from innaprop_core import Hyperparameters
 
 
-class _KerasPlayer(Player):
+class _KerasTrainingLoop(TrainingLoop):
     def begin(self, hyperparameters: Hyperparameters, values: Sequence[Array], dtype: str) -> None:
         """Make parameters and optimizer."""
         import keras
@@ -58,7 +58,7 @@ class _KerasPlayer(Player):
         return lambda gradients: self._optimizer.apply(gradients, self._variables)
 
 
-class KerasOnTensorFlowPlayer(_KerasPlayer):
+class KerasOnTensorFlowTrainingLoop(_KerasTrainingLoop):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function``."""
 
     modules = ("keras", "tensorflow")
@@ -68,7 +68,7 @@ class KerasOnTensorFlowPlayer(_KerasPlayer):
         return in_function(super()._make_apply())
 
 
-class KerasOnJAXPlayer(_KerasPlayer):
+class KerasOnJAXTrainingLoop(_KerasTrainingLoop):
     """``innaprop.keras.INNAprop`` on JAX, jitted."""
 
     modules = ("keras", "jax")
@@ -84,7 +84,7 @@ class KerasOnJAXPlayer(_KerasPlayer):
         return jitted(self._optimizer, self._variables)
 
 
-class KerasOnTorchPlayer(_KerasPlayer):
+class KerasOnTorchTrainingLoop(_KerasTrainingLoop):
     """``innaprop.keras.INNAprop`` on PyTorch."""
 
     modules = ("keras", "torch")

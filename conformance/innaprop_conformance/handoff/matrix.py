@@ -1,4 +1,4 @@
-"""Every player's first half, gone on with by every other, and the verdicts on both together."""
+"""The first half of every training loop, continued by every other, and the verdicts on both."""
 
 import os
 import tempfile
@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from innaprop_conformance.handoff import runs
-from innaprop_conformance.handoff.player import load_player
+from innaprop_conformance.handoff.loop import load_loop
 from innaprop_conformance.handoff.worker import trajectory_file
 from innaprop_conformance.judge import Verdict, judge
 from innaprop_conformance.processes import Worker
 from innaprop_conformance.truth import Truth
 
 TIMEOUT = 1200.0
-"""Seconds after which a player's process is ended."""
+"""Seconds after which a loop's process is ended."""
 
 
 @dataclass(frozen=True)
 class Handoff:
-    """What became of the runs that one player began and another ended."""
+    """What became of the runs that one training loop began and another ended."""
 
     source: str
     target: str
@@ -40,53 +40,53 @@ class Handoff:
     @property
     def used(self) -> float:
         """The largest share of the allowed error that was used."""
-        return max((v.corridor for v in self.verdicts), default=float("inf"))
+        return max((v.tolerance_used for v in self.verdicts), default=float("inf"))
 
 
-def play(players: Sequence[str], jobs: int | None = None) -> list[Handoff]:
-    """Let every player go on from where every player has stopped, itself included.
+def hand_over(loops: Sequence[str], jobs: int | None = None) -> list[Handoff]:
+    """Let every training loop continue what every one has begun, itself included.
 
     Args:
-        players: Names of players that can run here.
+        loops: Names of training loops that can run here.
         jobs: Processes that work at a time. Default None, as many as there are cores.
     """
     truths = {name: runs.truth(name) for name in runs.names()}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
 
-        def first(player: str) -> _Playing:
-            # Started here, so that not more play at a time than there are jobs.
-            playing = _Playing(player, stack.enter_context(_start(player, folder)))
-            playing.first()
-            return playing
+        def first(loop: str) -> _Process:
+            # Started here, so that no more run at a time than there are jobs.
+            process = _Process(loop, stack.enter_context(_start(loop, folder)))
+            process.first()
+            return process
 
         with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-            playing = dict(zip(players, pool.map(first, players), strict=True))
-            begun = [player for player, one in playing.items() if not one.death]
-            list(pool.map(lambda one: one.second(begun), playing.values()))
+            processes = dict(zip(loops, pool.map(first, loops), strict=True))
+            begun = [loop for loop, one in processes.items() if not one.death]
+            list(pool.map(lambda one: one.second(begun), processes.values()))
         return [
-            _handoff(folder, source, target, playing, truths)
-            for source in players
-            for target in players
+            _handoff(folder, source, target, processes, truths)
+            for source in loops
+            for target in loops
         ]
 
 
 @dataclass
-class _Playing:
-    """A player at work in its own process, which waits between the halves."""
+class _Process:
+    """A loop at work in its own process, which waits between the halves."""
 
-    player: str
+    loop: str
     worker: Worker
     death: str | None = None
     errors: list[tuple[str, str]] = field(default_factory=list)
     """Sources from which it could not go on, and why."""
 
     def first(self) -> None:
-        """Wait until it has played the first half."""
+        """Wait until it has run the first half."""
         self._wait("first")
 
     def second(self, sources: Sequence[str]) -> None:
-        """Have it go on from where some players have stopped, and wait until it has."""
+        """Have it go on from where some loops have stopped, and wait until it has."""
         if self.death is None:
             self.worker.tell(list(sources))
             self._wait("second")
@@ -95,16 +95,16 @@ class _Playing:
         for answer in self.worker.answers():
             if "error" in answer:
                 self.errors.append((answer["source"], answer["error"]))
-            elif answer["played"] == half:
+            elif answer["finished"] == half:
                 return
-        self.death = f"{self.player}: {self.worker.death() or 'its process ended early'}"
+        self.death = f"{self.loop}: {self.worker.death() or 'its process ended early'}"
 
 
-def _start(player: str, folder: Path) -> Worker:
+def _start(loop: str, folder: Path) -> Worker:
     # The arrays are small, and threads of several processes wait for each other.
-    environment = {"OMP_NUM_THREADS": "1", **load_player(player).environment}
+    environment = {"OMP_NUM_THREADS": "1", **load_loop(loop).environment}
     module = "innaprop_conformance.handoff.worker"
-    return Worker(module, player, str(folder), environment=environment, timeout=TIMEOUT)
+    return Worker(module, loop, str(folder), environment=environment, timeout=TIMEOUT)
 
 
 def hold(
@@ -114,17 +114,17 @@ def hold(
 
     Args:
         folder: Where the halves are.
-        source: Who has played the first half.
-        target: Who has played the second.
+        source: Who ran the first half.
+        target: Who ran the second.
         truths: The truth of every run.
 
     Returns:
         The verdicts, and the number of runs of which a half is missing.
     """
     verdicts, missing = [], 0
-    players = load_player(source), load_player(target)
+    loops = load_loop(source), load_loop(target)
     for name, truth in truths.items():
-        for dtype in runs.shared_dtypes(name, *players):
+        for dtype in runs.shared_dtypes(name, *loops):
             halves = [
                 trajectory_file(folder, name, dtype, source),
                 trajectory_file(folder, name, dtype, source, target),
@@ -143,12 +143,12 @@ def _handoff(
     folder: Path,
     source: str,
     target: str,
-    playing: Mapping[str, _Playing],
+    processes: Mapping[str, _Process],
     truths: Mapping[str, Truth],
 ) -> Handoff:
     verdicts, missing = hold(folder, source, target, truths)
-    reasons = [text for where, text in playing[target].errors if where == source]
-    deaths = [playing[player].death for player in (source, target)]
+    reasons = [text for where, text in processes[target].errors if where == source]
+    deaths = [processes[loop].death for loop in (source, target)]
     failure = next(filter(None, [*deaths, *reasons]), None)
     if missing and failure is None:
         failure = f"{missing} runs are without verdict"

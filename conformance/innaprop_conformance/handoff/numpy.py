@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import innaprop
-from innaprop_conformance.handoff.player import Array, Player
+from innaprop_conformance.handoff.loop import Array, TrainingLoop
 from innaprop_core import Hyperparameters, INNAprop
 
 
-class NumPyPlayer(Player):
+class NumPyTrainingLoop(TrainingLoop):
     """``innaprop_core.INNAprop`` on NumPy arrays."""
 
     modules = ("numpy",)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 import innaprop
-from innaprop_conformance.handoff.player import Array, Player
+from innaprop_conformance.handoff.loop import Array, TrainingLoop
 from innaprop_core import Hyperparameters
 
 
-class OptaxPlayer(Player):
+class OptaxTrainingLoop(TrainingLoop):
     """``innaprop.optax.innaprop``, jitted, all hyperparameters injected."""
 
     modules = ("optax", "jax")

@@ -1,4 +1,4 @@
-"""What is played: two of the suite's cases, in short, and where they change hands."""
+"""The runs: two of the suite's cases, in short, and where they change hands."""
 
 from dataclasses import asdict
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from innaprop_conformance.cases import Array, Case, Group, Schedule
 from innaprop_conformance.cases import Hyperparameters as Numbers
 from innaprop_conformance.cases.numbers import SHAPES
-from innaprop_conformance.handoff.player import Player
+from innaprop_conformance.handoff.loop import TrainingLoop
 from innaprop_conformance.truth import Truth
 from innaprop_conformance.truths import truth_of, truths_folder
 from innaprop_core import Hyperparameters
@@ -42,9 +42,9 @@ def run(name: str) -> Run:
     )
 
 
-def shared_dtypes(name: str, *players: type[Player]) -> list[str]:
-    """Return the dtypes of a run that all of some players offer."""
-    return [d for d in _DTYPES[name] if all(d in player.dtypes for player in players)]
+def shared_dtypes(name: str, *loops: type[TrainingLoop]) -> list[str]:
+    """Return the dtypes of a run that all of some loops offer."""
+    return [d for d in _DTYPES[name] if all(d in loop.dtypes for loop in loops)]
 
 
 def truth(name: str) -> Truth:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import innaprop
-from innaprop_conformance.handoff.player import Array, Player
+from innaprop_conformance.handoff.loop import Array, TrainingLoop
 from innaprop_core import Hyperparameters
 
 
-class TensorFlowPlayer(Player):
+class TensorFlowTrainingLoop(TrainingLoop):
     """``innaprop.tensorflow.INNAprop``, inside ``tf.function``."""
 
     modules = ("tensorflow",)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import innaprop
-from innaprop_conformance.handoff.player import Array, Player
+from innaprop_conformance.handoff.loop import Array, TrainingLoop
 from innaprop_core import Hyperparameters
 
 
-class TorchPlayer(Player):
+class TorchTrainingLoop(TrainingLoop):
     """``innaprop.torch.INNAprop``."""
 
     modules = ("torch",)

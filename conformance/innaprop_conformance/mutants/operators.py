@@ -78,9 +78,9 @@ def changes(text: str) -> list[Change]:
     Raises:
         SyntaxError: It is no Python.
     """
-    walk = _Walk(text)
-    walk.visit(ast.parse(text))
-    return list(dict.fromkeys(walk.found))
+    visitor = _Visitor(text)
+    visitor.visit(ast.parse(text))
+    return list(dict.fromkeys(visitor.found))
 
 
 def apply(text: str, change: Change) -> str:
@@ -91,7 +91,7 @@ def apply(text: str, change: Change) -> str:
 
 
 @dataclass
-class _Walk(ast.NodeVisitor):
+class _Visitor(ast.NodeVisitor):
     text: str
     found: list[Change] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from innaprop_conformance.bounds import Standing
+from innaprop_conformance.bounds import ErrorBounds
 from innaprop_conformance.cases import Array
 
 SURPRISE = 30.0
@@ -21,7 +21,7 @@ DISTANCE_ALLOWED = 1e-5
 
 
 @dataclass(frozen=True)
-class Corridor:
+class Tolerance:
     """What is allowed in one dtype after every update."""
 
     floor: Array
@@ -33,17 +33,17 @@ class Corridor:
     """Largest norm of the error over all elements, of shape (steps,)."""
 
 
-def find_corridor(standings: Sequence[Sequence[Standing]]) -> Corridor:
-    """Return the corridor of a case.
+def find_tolerance(error_bounds: Sequence[Sequence[ErrorBounds]]) -> Tolerance:
+    """Return the tolerance of a case.
 
     Args:
-        standings: After every update, where each of its chunks stands.
+        error_bounds: After every update, those of each of its segments.
 
     Source: for the norm, Hsu, Kakade, Zhang, arXiv 1110.2842, theorem 2.1.
     """
     # What is not a number in truth has no error: the judge asks that it is none either.
     floor, storage, arithmetic, variance = (
-        np.nan_to_num([np.concatenate([part[i] for part in parts]) for parts in standings])
+        np.nan_to_num([np.concatenate([part[i] for part in parts]) for parts in error_bounds])
         for i in range(4)
     )
     floors = np.maximum.accumulate(np.linalg.norm(floor, axis=1))
@@ -53,22 +53,22 @@ def find_corridor(standings: Sequence[Sequence[Standing]]) -> Corridor:
         + 2 * SURPRISE * variance.max(axis=1, initial=0.0)
     )
     stored = np.maximum(np.maximum.accumulate(independent), FLOORS_ALLOWED * floors)
-    return Corridor(
+    return Tolerance(
         floor=floors,
         elements=storage + arithmetic,
         norm=stored + np.linalg.norm(arithmetic, axis=1),
     )
 
 
-def narrowed(corridor: Corridor, distance: Array) -> Corridor:
-    """Return a corridor that is nowhere wider than 1.5 floors + 1e-5 of the distance moved.
+def narrowed(tolerance: Tolerance, distance: Array) -> Tolerance:
+    """Return a tolerance that is nowhere wider than 1.5 floors + 1e-5 of the distance moved.
 
     That is what implementations of the presets were seen to keep in float32; late in a run it
     is up to three times narrower than what the worst of roundings would need.
 
     Args:
-        corridor: What to narrow.
+        tolerance: What to narrow.
         distance: Largest distance from the start so far, of shape (steps,).
     """
-    seen = FLOORS_ALLOWED * corridor.floor + DISTANCE_ALLOWED * distance
-    return replace(corridor, norm=np.minimum(corridor.norm, seen))
+    seen = FLOORS_ALLOWED * tolerance.floor + DISTANCE_ALLOWED * distance
+    return replace(tolerance, norm=np.minimum(tolerance.norm, seen))

@@ -16,7 +16,7 @@ from innaprop_core import Hyperparameters, residual
 Array = NDArray[np.floating]
 
 
-class Player(ABC):
+class TrainingLoop(ABC):
     """A training loop as a user of the framework writes it, of parameters p0, p1 and so on."""
 
     modules: ClassVar[tuple[str, ...]]
@@ -61,26 +61,26 @@ class Player(ABC):
         return {f"p{i}": parameter for i, parameter in enumerate(parameters)}
 
 
-_PLAYERS = {
-    "numpy": "numpy:NumPyPlayer",
-    "torch": "torch:TorchPlayer",
-    "keras-tensorflow": "keras:KerasOnTensorFlowPlayer",
-    "keras-jax": "keras:KerasOnJAXPlayer",
-    "keras-torch": "keras:KerasOnTorchPlayer",
-    "tensorflow": "tensorflow:TensorFlowPlayer",
-    "optax": "optax:OptaxPlayer",
+_LOOPS = {
+    "numpy": "numpy:NumPyTrainingLoop",
+    "torch": "torch:TorchTrainingLoop",
+    "keras-tensorflow": "keras:KerasOnTensorFlowTrainingLoop",
+    "keras-jax": "keras:KerasOnJAXTrainingLoop",
+    "keras-torch": "keras:KerasOnTorchTrainingLoop",
+    "tensorflow": "tensorflow:TensorFlowTrainingLoop",
+    "optax": "optax:OptaxTrainingLoop",
 }
-PLAYERS = tuple(_PLAYERS)
-"""Names of all players."""
+LOOPS = tuple(_LOOPS)
+"""Names of all loops."""
 
 
-def load_player(name: str) -> type[Player]:
-    """Return a player by name; its framework is imported when it begins."""
-    module, _, cls = _PLAYERS[name].partition(":")
-    player: type[Player] = getattr(
+def load_loop(name: str) -> type[TrainingLoop]:
+    """Return a loop by name; its framework is imported when it begins."""
+    module, _, cls = _LOOPS[name].partition(":")
+    loop: type[TrainingLoop] = getattr(
         importlib.import_module(f"innaprop_conformance.handoff.{module}"), cls
     )
-    return player
+    return loop
 
 
 def weights(values: Sequence[Array], dtype: str) -> list[Array]:

@@ -1,4 +1,4 @@
-"""The corridor bounds what is right, and is not so wide that a fault of 1e-5 fits in."""
+"""The tolerance bounds what is right, and is not so wide that a fault of 1e-5 fits in."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ from innaprop_conformance.cases import (
 )
 from innaprop_conformance.cases.dtypes import has_narrow_state
 from innaprop_conformance.judge import Verdict, judge
+from innaprop_conformance.steps import segments, steps_of
 from innaprop_conformance.truth import find_truth
-from innaprop_conformance.walk import chunks, walk
 from innaprop_core import momentum
 
 
@@ -89,10 +89,10 @@ class OffByRoundoffs(NumPyBackend):
         self._factor = 1 + roundoffs * 2**-24
 
     def follow(self, case: Case, dtype: str) -> np.ndarray:
-        (chunk,) = chunks(case)
-        theta, m, v = chunk.start, *np.zeros((2, chunk.start.size))
+        (segment,) = segments(case)
+        theta, m, v = segment.start, *np.zeros((2, segment.start.size))
         thetas = []
-        for (update,) in walk(case):
+        for (update,) in steps_of(case):
             c = momentum.coefficients(update.k, **update.values)
             wrong = {name: getattr(c, name) * self._factor for name in ("impulse", "drive")}
             theta, m, v = momentum.step(theta, m, v, update.gradient, c._replace(**wrong))
@@ -142,22 +142,22 @@ class OneElement(NumPyBackend):
 def test_one_element_among_many_leaves_its_bound():
     found = verdict(CASES["alpha=0.1,beta=0.9,decay=0.1,cosine"], "float32", OneElement())
     assert not found.passed
-    assert found.left_at == 1
+    assert found.exceeded_at == 1
 
 
 def test_storage_alone_makes_the_floor():
     case = replace(CASES["precision,fast"], steps=40)
     truth = find_truth(case)
     largest = np.abs(truth.theta).max(axis=0)
-    for dtype, corridor in truth.corridors.items():
+    for dtype, tolerance in truth.tolerances.items():
         if has_narrow_state(dtype):  # tests/conformance/test_state_bits.py
             continue
         half = np.linalg.norm(half_ulp(largest, dtype))
-        assert 0.3 * half < corridor.floor[0] <= half
-        assert corridor.floor[-1] < 40 * half
-        assert (corridor.floor <= corridor.norm).all()
+        assert 0.3 * half < tolerance.floor[0] <= half
+        assert tolerance.floor[-1] < 40 * half
+        assert (tolerance.floor <= tolerance.norm).all()
     dtypes = ("float64", "float32", "float16", "bfloat16")
-    floors = [truth.corridors[d].floor[-1] for d in dtypes]
+    floors = [truth.tolerances[d].floor[-1] for d in dtypes]
     assert floors == sorted(floors)
 
 
@@ -166,15 +166,15 @@ def test_bounds_of_a_run_that_turns_do_not_explode():
     case = CASES["corner,beta-above-gamma"]
     truth = find_truth(case)
     distance = np.linalg.norm(truth.theta - truth.start, axis=1).max()
-    assert truth.corridors["float32"].norm[-1] < 1e-4 * distance
+    assert truth.tolerances["float32"].norm[-1] < 1e-4 * distance
 
 
-def test_presets_keep_their_narrow_corridor_in_float32():
+def test_presets_keep_their_narrow_tolerance_in_float32():
     case = CASES["alpha=2,beta=2,decay=0,cosine"]
     truth = find_truth(case)
-    corridor = truth.corridors["float32"]
+    tolerance = truth.tolerances["float32"]
     distance = np.maximum.accumulate(np.linalg.norm(truth.theta - truth.start, axis=1))
-    assert (corridor.norm <= 1.5 * corridor.floor + 1e-5 * distance).all()
+    assert (tolerance.norm <= 1.5 * tolerance.floor + 1e-5 * distance).all()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ COUNTS = ("parameter", "run")
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Segment:
     """Neighbouring parameters of a case that have all but their values in common."""
 
     start: Array
@@ -27,9 +27,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Update:
-    """One update of one chunk."""
+    """One update of one segment."""
 
-    chunk: int
+    segment: int
     gradient: Array
     k: int
     """Algorithm 1's number of the update, 1 at the first."""
@@ -39,14 +39,14 @@ class Update:
 
 @dataclass(frozen=True)
 class Replacement:
-    """Other values for one chunk, from outside of the optimizer."""
+    """Other values for one segment, from outside of the optimizer."""
 
-    chunk: int
+    segment: int
     theta: Array
 
 
-def chunks(case: Case) -> list[Chunk]:
-    """Return a case's parameters in as few chunks as can be, in order."""
+def segments(case: Case) -> list[Segment]:
+    """Return a case's parameters in as few segments as can be, in order."""
     parameters = case.picked(case.parameters())
     groups = [i for i, group in enumerate(case.groups) for _ in group.shapes]
     replaced = {event.parameter for event in case.events if event.kind == "replace"}
@@ -56,15 +56,15 @@ def chunks(case: Case) -> list[Chunk]:
 
     runs = [(key, tuple(same)) for key, same in groupby(range(len(parameters)), alike)]
     return [
-        Chunk(flat([parameters[i] for i in places]), case.groups[group], places, gaps)
+        Segment(flat([parameters[i] for i in places]), case.groups[group], places, gaps)
         for (group, gaps, _), places in runs
     ]
 
 
-def walk(case: Case, counts: str = "parameter") -> Iterator[list[Update | Replacement]]:
-    """Yield what happens to a case's chunks, update by update of the run.
+def steps_of(case: Case, counts: str = "parameter") -> Iterator[list[Update | Replacement]]:
+    """Yield what happens to a case's segments, update by update of the run.
 
-    A chunk without gradient has no update; what replaces parameters comes first.
+    A segment without gradient has no update; what replaces parameters comes first.
 
     Args:
         case: Any case.
@@ -76,13 +76,13 @@ def walk(case: Case, counts: str = "parameter") -> Iterator[list[Update | Replac
     """
     if counts not in COUNTS:
         raise ValueError(f"counts must be one of {', '.join(COUNTS)}, got {counts!r}")
-    parts = chunks(case)
+    parts = segments(case)
     groups = [case.groups.index(part.group) for part in parts]
-    chunk_of = {place: i for i, part in enumerate(parts) for place in part.places}
+    segment_of = {place: i for i, part in enumerate(parts) for place in part.places}
     made, made_by_run = [case.counted] * len(parts), case.counted
     for updates, gradients in enumerate(case.stream()):
-        turn: list[Update | Replacement] = [
-            Replacement(chunk_of[event.parameter], np.ravel(case.replacement(event)))
+        step: list[Update | Replacement] = [
+            Replacement(segment_of[event.parameter], np.ravel(case.replacement(event)))
             for event in case.events
             if event.kind == "replace" and event.at == updates and event.parameter is not None
         ]
@@ -97,9 +97,9 @@ def walk(case: Case, counts: str = "parameter") -> Iterator[list[Update | Replac
             values = case.numbers(groups[i], updates, before)
             made[i] += 1
             gradient = flat([picked[p] for p in parts[i].places])
-            turn.append(Update(i, gradient, before + 1, values))
+            step.append(Update(i, gradient, before + 1, values))
         made_by_run += bool(active)
-        yield turn
+        yield step
 
 
 def _clipped(gradients: Sequence[Array | None], way: str, amount: float) -> list[Array | None]:

@@ -74,6 +74,8 @@ plot_rcparams = {
 }
 plot_apply_rcparams = True
 
+# Unlike the theme's own style, it colours what a diff removes and adds.
+pygments_style = "default"
 html_theme = "furo"
 html_title = f"innaprop {release}"
 html_static_path = ["_static", str(_mathjax.locate())]

@@ -123,9 +123,9 @@ class Parts:
         return self._figure(
             "stability",
             lambda brush: mechanism.draw_stability(done, brush),
-            "Sharpness over the stability limit on the way through training, at two learning "
-            "rates. After a rise all curves stay within a few hundredths to tenths of 1.",
-            "Sharpness of the preconditioned Hessian over the limit that is derived for each "
+            "Sharpness divided by the stability limit during training, at two learning rates. "
+            "After rising, all curves stay within a few hundredths to tenths of 1.",
+            "Sharpness of the preconditioned Hessian, divided by the limit derived for each "
             "optimizer; full batch, squared error, mean and range of the seeds.",
         )
 
@@ -196,8 +196,8 @@ class Parts:
                     self._figure(
                         "second-moment",
                         lambda brush: long_runs.draw_heat(done, self._scale, brush),
-                        "Heat maps of the test error over eps and the memory of the squared "
-                        "gradient, for AdamW, (0.1, 0.9) and (2, 2).",
+                        "Heat maps of the test error over eps and the decay rate of the second "
+                        "moment, for AdamW, (0.1, 0.9) and (2, 2).",
                         "MLP, 1,500 steps, learning rate 1e-3 for all, T = 0.75, two seeds.",
                     ),
                 ]

@@ -102,10 +102,11 @@ def title(outcome: Outcome) -> str:
     """Return a study's name with its size."""
     first = outcome.reports[0]
     seeds, trials = len(outcome.study.report), sorted({r.trials for r in outcome.reports})
+    tuning = len(outcome.study.tuning)
     several = f"{trials[0]} to {trials[-1]}" if len(trials) > 1 else f"{trials[0]}"
     return (
         f"{outcome.study.name}: {first.config['steps']:,} steps, {seeds} seeds, "
-        f"{several} trials of {len(outcome.study.tuning)} seeds for each"
+        f"{several} trials per optimizer on {tuning} {'seed' if tuning == 1 else 'seeds'}"
     )
 
 
@@ -142,7 +143,7 @@ def markdown(head: Row, rows: Sequence[Row]) -> str:
 
 
 def draw(outcome: Outcome, brush: Brush) -> Figure:
-    """Draw the score against the learning rate, and on the way through the run."""
+    """Draw the score against the learning rate, and during the run."""
     figure = Figure(figsize=(WIDTH, 5.6))
     above, below = figure.subplots(2, 1)
     _rates(above, outcome, brush)
@@ -228,7 +229,7 @@ def describe(outcome: Outcome) -> str:
     )
     return (
         f"{outcome.study.name}. Above: validation {UNITS[score]} against the learning rate; the "
-        f"best rates are {best}. Below: the way of the reported runs, which end at {ends}."
+        f"best rates are {best}. Below: the same during the reported runs, which end at {ends}."
     )
 
 
@@ -237,4 +238,4 @@ def caption(outcome: Outcome) -> str:
     times = [fmean(result["time"] for result in report.results) for report in outcome.reports]
     low, high = number(min(times), 2), number(max(times), 2)
     spread = low if low == high else f"{low} to {high}"
-    return f"{title(outcome)}. T, the sum of the rates, is {spread} in the reported runs."
+    return f"{title(outcome)}. T, the sum of the learning rates, is {spread} in the reported runs."

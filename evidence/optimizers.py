@@ -114,6 +114,7 @@ def _innaprop(config: Config, parameters: Parameters) -> list[torch.optim.Optimi
             eps=config.get("eps", 1e-8),
             weight_decay=config["weight_decay"],
             decay_momentum=config.get("decay_momentum", True),
+            state_bits=config.get("state_bits", 32),
         )
     ]
 

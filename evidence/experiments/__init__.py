@@ -13,6 +13,7 @@ from evidence.experiments import (
     rivals,
     schedules,
     second_moment,
+    state_bits,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -26,6 +27,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         finetuning,
         recurrent,
         rivals,
+        state_bits,
         images,
         control,
         language,

@@ -13,7 +13,7 @@ from evidence.contenders import ACCURATE, FAST, PLAIN
 from evidence.experiment import Experiment, Scale
 from evidence.experiments import EXPERIMENTS
 from evidence.runner import suffix
-from evidence.show import long_runs, mechanism, studies
+from evidence.show import long_runs, mechanism, state_bits, studies
 from evidence.show.style import Brush, embed, save
 from evidence.store import Results
 
@@ -57,6 +57,7 @@ class Parts:
             "stability": lambda _: self._stability,
             "mechanism": self._mechanism,
             "long": self._long,
+            "state bits": lambda _: state_bits.table(self.done("state-bits"), self._scale),
             "plan": lambda _: self._plan(),
             "verdicts": self._verdicts,
             "rates": lambda _: self._rates(),

@@ -1,4 +1,4 @@
-"""Cases leave as files, an implementation in C follows them, and its outputs are judged."""
+"""Cases are exported to files, run by an implementation in C, and its outputs are judged."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def follow_in_c(folder, source, real, cases, dtype):
     program = folder.parent / "program"
     text = folder.parent / "program.c"
     text.write_text(source)
-    # A fused multiplication and addition is allowed, and no surprise; so is its absence.
+    # The compiler may use fused multiply-add or not.
     options = ["-O2", "-Wall", "-Wextra", "-Werror", f"-DREAL={real}"]
     subprocess.run(["cc", *options, text, "-o", program, "-lm"], check=True)
     for name in cases:
@@ -80,7 +80,7 @@ def test_the_example_in_c_agrees(folder, cases, truths):
         own = {name: case for name, case in cases.items() if dtype in case.dtypes}
         follow_in_c(folder, SOURCE.read_text(), real, own, dtype)
     found = verdicts(folder, cases, truths)
-    assert len(found) == 2 * len(NAMES) - 2  # Of all bits, each dtype has a case of its own.
+    assert len(found) == 2 * len(NAMES) - 2  # Cases of "all bits" have one dtype each.
     assert [verdict.case for verdict in found if not verdict.passed] == []
 
 

@@ -1,4 +1,4 @@
-"""What is expected to fail is told apart, and has to fail; files that say so are read with care."""
+"""Expected failures are reported as such, and must fail; their files are validated."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a run does besides its numbers is seen: what it changes, what it shares, what varies."""
+"""Runs with right numbers fail if they modify inputs, share memory or are not reproducible."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ class ChangesInitialValues(NumPyBackend):
 
 
 class TakesStateOver(NumPyBackend):
-    """Keeps the arrays that it is handed, and writes into them."""
+    """Keeps the arrays of a state that it is given, and modifies them."""
 
     def step(self, gradients, gammas):
         super().step(gradients, gammas)
@@ -47,7 +47,7 @@ class TakesStateOver(NumPyBackend):
 
 
 class Drifts(NumPyBackend):
-    """Another run of the same case ends up one unit in the last place elsewhere."""
+    """The second run of a case differs by one unit in the last place."""
 
     runs = 0
 
@@ -90,7 +90,7 @@ def test_the_exception_has_the_numbers():
 
 
 class Loses(NumPyBackend):
-    """Something is lost where an event happens."""
+    """Loses a part of the state at an event."""
 
     def __init__(self, kind, lose):
         self._kind, self._lose = kind, lose

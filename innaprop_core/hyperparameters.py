@@ -45,7 +45,7 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
             continue
         if key not in _ALLOWED:
             known = ", ".join([*_ALLOWED, "decay_momentum"])
-            raise TypeError(f"{key!r} is no hyperparameter; these are: {known}")
+            raise TypeError(f"{key!r} is not a hyperparameter; the hyperparameters are {known}")
         allowed, holds = _ALLOWED[key]
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(

@@ -183,7 +183,7 @@ def _parameters(given: Iterable[Any]) -> list[Any]:
         )
     parameters = list(given)
     if not parameters:
-        raise ValueError("parameters must be one array at least, got none")
+        raise ValueError("parameters must hold at least one array, got none")
     for i, parameter in enumerate(parameters):
         try:
             array_namespace(parameter)

@@ -119,6 +119,6 @@ def _read(path: Path) -> Iterable[Expectation]:
             raise ValueError(f"{where} must be BACKEND DTYPE CASE  # reason, got {line.strip()!r}")
         reason = comment or " ".join(filter(None, above))
         if not reason:
-            raise ValueError(f"{where} must say why: a comment behind {text!r} or above it")
+            raise ValueError(f"{where} must have a reason: a comment after {text!r} or above it")
         backend, dtype, case = fields
         yield Expectation(backend, dtype, case, reason, where)

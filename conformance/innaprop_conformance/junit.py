@@ -65,7 +65,7 @@ def _problem(found: Conformance, name: str, outcome: Outcome) -> Error | Failure
             return Skipped(f"fails as expected: {found.expected[name]}")
         case Outcome.XPASSED if found.strict:
             expected = found.expected[name]
-            return Failure(f"{name} in {found.dtype} passed, and was expected to fail: {expected}")
+            return Failure(f"{name} in {found.dtype} passed although expected to fail: {expected}")
     return None
 
 

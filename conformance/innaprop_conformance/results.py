@@ -112,7 +112,7 @@ class Conformance:
 
     def why_no_verdict(self, case: str) -> str:
         """Return why a case in ``asked`` has no verdict."""
-        return self.errors.get(case) or self.failure or "it gave no result, and no reason"
+        return self.errors.get(case) or self.failure or "it returned neither a result nor an error"
 
     @staticmethod
     def _outcome(passed: bool | None, is_expected_to_fail: bool) -> Outcome:

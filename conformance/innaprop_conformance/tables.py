@@ -188,7 +188,7 @@ def _remarks(result: Conformance) -> list[str]:
     if result.failure:
         remarks.append(result.failure)
     if cases := by[Outcome.XPASSED]:
-        remarks.append(f"passed, and expected to fail, in {result.dtype}: {' '.join(cases)}")
+        remarks.append(f"passed although expected to fail in {result.dtype}: {' '.join(cases)}")
     reasons: dict[str, int] = {}
     for case in by[Outcome.XFAILED]:
         reasons[result.expected[case]] = reasons.get(result.expected[case], 0) + 1
@@ -217,7 +217,7 @@ def training_rows(results: Results) -> list[Row]:
             apart = f"{difference:.1e}"
             # Negated, so that NaN fails: every comparison with NaN is false.
             if not difference <= LOSS_DISAGREEMENT_ALLOWED:
-                reason = reason or f"a loss is more than {LOSS_DISAGREEMENT_ALLOWED:g} apart"
+                reason = reason or f"a loss differs by more than {LOSS_DISAGREEMENT_ALLOWED:g}"
             if not abs(ours.accuracy - truth.accuracy) <= ACCURACY_DISAGREEMENT_ALLOWED:
                 reason = reason or f"the accuracy should be {truth.accuracy:.1%}"
         cells = (result.backend, *_loss_and_accuracy(ours), apart, *_loss_and_accuracy(adamw))

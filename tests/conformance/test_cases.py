@@ -197,7 +197,7 @@ def test_all_bits_are_used(case):
 
 def test_values_that_a_dtype_does_not_hold_are_refused():
     case = CASES["bits,float32,fast"]
-    with pytest.raises(ValueError, match="bfloat16 must hold values of float32, and does not"):
+    with pytest.raises(ValueError, match="dtypes must hold float32 values exactly, got bfloat16"):
         replace(case, dtypes=("float32", "bfloat16"))
     with pytest.raises(ValueError, match="values must be of bfloat16, float32, float64, got 'f'"):
         replace(case, values="f")

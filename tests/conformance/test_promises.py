@@ -70,7 +70,7 @@ class Drifts(NumPyBackend):
             CASES["event,hand-over"],
             "update 6 has changed array 0 of the state",
         ),
-        (Drifts, CASES["repeat,fast"], "differs from the run again at update 1"),
+        (Drifts, CASES["repeat,fast"], "differs from the repeated run (again) at update 1"),
     ],
 )
 def test_a_broken_promise_fails_a_run_whose_numbers_are_right(backend, case, reason):
@@ -124,7 +124,7 @@ def test_what_an_event_loses_is_seen(kind, lose):
     case = CASES[f"event,{kind.replace(' ', '-')}"]
     theta, reason = followed(Loses(kind, lose), case, "float32")
     assert reason is not None
-    assert reason.startswith("differs from the run without events at update 6")
+    assert reason.startswith("differs from the repeated run (without events) at update 6")
     assert not judge(case.name, "float32", theta, find_truth(case)).passed
 
 

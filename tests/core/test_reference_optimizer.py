@@ -202,7 +202,7 @@ def test_parameters_may_come_one_by_one():
 
 @pytest.mark.parametrize("none", [[], (), iter([])])
 def test_there_must_be_parameters(none):
-    with pytest.raises(ValueError, match="parameters must be one array at least, got none"):
+    with pytest.raises(ValueError, match="parameters must hold at least one array, got none"):
         INNAprop(none)
 
 

@@ -65,7 +65,7 @@ class SteppingBackend(Backend):
         Raises:
             ValueError: The event is not supported.
         """
-        raise ValueError(f"{type(self).__name__} has no {event.kind!r}")
+        raise ValueError(f"{type(self).__name__} does not support the event {event.kind!r}")
 
     def threads(self, number: int) -> AbstractContextManager[None]:
         """Return a context in which updates use this number of threads. Default: not supported.
@@ -73,7 +73,7 @@ class SteppingBackend(Backend):
         Raises:
             ValueError: The number of threads cannot be set.
         """
-        raise ValueError(f"{type(self).__name__} has no threads to set")
+        raise ValueError(f"{type(self).__name__} does not support setting the number of threads")
 
     def watch(self, name: str, given: Any, read: Read = itself) -> None:
         """Check after every update that an object given to the optimizer has not changed.
@@ -113,7 +113,9 @@ class SteppingBackend(Backend):
             differ = ~((theta == other) | (np.isnan(theta) & np.isnan(other))).all(axis=1)
             if differ.any():
                 update = int(differ.argmax()) + 1
-                raise BrokenPromiseError(f"differs from the run {repeat} at update {update}", theta)
+                raise BrokenPromiseError(
+                    f"differs from the repeated run ({repeat}) at update {update}", theta
+                )
         return theta
 
     def _follow(self, case: Case, dtype: str) -> Array:

@@ -150,7 +150,7 @@ class Case:
             raise ValueError(f"values must be of {', '.join(_HELD)}, got {self.values!r}")
         for dtype in self._stored:
             if dtype not in _HELD[self.values]:
-                raise ValueError(f"{dtype} must hold values of {self.values}, and does not")
+                raise ValueError(f"dtypes must hold {self.values} values exactly, got {dtype}")
         if self.start not in STARTS:
             raise ValueError(f"start must be one of {', '.join(STARTS)}, got {self.start!r}")
         if self.way and self.way not in WAYS:

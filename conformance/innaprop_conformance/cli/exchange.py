@@ -30,7 +30,7 @@ def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None)
     selected = options.selected(families, seed)
     cases = exchange.exportable(selected)
     if not cases:
-        raise click.BadParameter("no case of it is all numbers", param_hint="--family")
+        raise click.BadParameter("none of its cases can be exported", param_hint="--family")
     if folder.exists() and any(folder.iterdir()):
         raise click.BadParameter(f"{folder} must be new or empty", param_hint="DIR")
     with progress_bars(console) as progress:
@@ -40,8 +40,8 @@ def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None)
     number = exchange.counted(len(cases))
     console.print(f"{number} in {folder}; README.md there says how to follow them")
     if left_out := len(selected) - len(cases):
-        why = "files do not describe their events, ways or mixed dtypes"
-        console.print(f"left out: {exchange.counted(left_out)}, {why}", highlight=False)
+        why = "files cannot describe events, ways and mixed dtypes"
+        console.print(f"left out: {exchange.counted(left_out)}; {why}", highlight=False)
 
 
 @click.command()

@@ -34,7 +34,7 @@ def show_conformance(console: Console, results: Results) -> None:
     rows = tables.conformance_rows(results)
     _show(console, tables.CONFORMANCE_COLUMNS, rows, tables.CONFORMANCE_LEGEND)
     for line in results.unmatched:
-        _line(console, f"expected to fail, and no case: {line}", style="yellow")
+        _line(console, f"expectation without a case: {line}", style="yellow")
 
 
 def show_training(console: Console, results: Results) -> None:

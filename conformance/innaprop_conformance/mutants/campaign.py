@@ -21,7 +21,7 @@ from innaprop_conformance.mutants.reach import Lines, is_reached, places_of
 from innaprop_conformance.mutants.results import SUITE, TESTS, Results
 from innaprop_conformance.mutants.sampling import sample
 from innaprop_conformance.mutants.suite import SuiteJudge
-from innaprop_conformance.mutants.tests import File, coming_by, judged
+from innaprop_conformance.mutants.tests import File, covering_runs, judged
 from innaprop_conformance.truths import truths_folder
 
 
@@ -122,7 +122,7 @@ class Campaign:
 
     def _ask_tests_about(self, mutant: Mutant, checkout: Checkout) -> None:
         runs = {name: run for name, run in self._runs.items() if name in self._tests_of(mutant)}
-        for run, files in coming_by(mutant, self._files, runs, self._unseen(mutant).tests):
+        for run, files in covering_runs(mutant, self._files, runs, self._unseen(mutant).tests):
             if self.results.caught(mutant, TESTS):
                 break
             if run.name not in self.results.asked(mutant, TESTS):
@@ -144,7 +144,7 @@ class Campaign:
         if TESTS not in self.judges:
             return False
         runs = {name: self._runs[name] for name in self._tests_of(mutant)}
-        return any(coming_by(mutant, self._files, runs, self._unseen(mutant).tests))
+        return any(covering_runs(mutant, self._files, runs, self._unseen(mutant).tests))
 
     def _unseen(self, mutant: Mutant) -> Unseen:
         found = (unseen for unseen in self.plan.unseen if unseen.file == mutant.file)

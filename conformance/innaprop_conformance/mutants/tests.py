@@ -98,7 +98,7 @@ def judged(
     return {"caught": caught, "late": late, "seconds": round(time.monotonic() - begin, 1)}
 
 
-def coming_by(
+def covering_runs(
     mutant: Mutant, files: Sequence[File], runs: Mapping[str, Run], unseen: Sequence[str]
 ) -> Iterator[tuple[Run, list[File]]]:
     """Yield the runs whose tests execute a mutant, with their files; the shortest first.

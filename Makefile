@@ -1,5 +1,5 @@
-# `make demo` shows every framework train alike; `make test` checks everything.
-# Both need Python 3.11 or newer and nothing else; say PYTHON=... to choose one.
+# `make demo` checks and trains in every framework; `make test` runs all checks.
+# Both need only Python 3.11 or newer; PYTHON=... chooses the interpreter.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,16 +7,16 @@ INTEGRATIONS := .venv-integrations
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --build-constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -q --durations 5 --durations-min 5
-# Two tests at a time: threads of their own would only wait for each other.
+# Two tests at a time, each with one thread, so that they do not compete for the cores.
 PYTEST_2 := env OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 INPUTS := pyproject.toml constraints.txt Makefile
 
-# JAX compiles a program once for all tests and all processes, and for the next run.
+# A cache of compiled JAX programs, shared by all tests and processes and kept for later runs.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
-# What `make quick` asks of an adapter A besides its tests: that these backends agree.
+# The backends that `make quick A=...` runs, besides the adapter's tests.
 QUICK_core := numpy
 QUICK_torch := numpy torch torch-foreach torch-fused
 QUICK_tensorflow := numpy tensorflow tensorflow-xla
@@ -35,7 +35,7 @@ timed = .ci/timed $(TIMES) "$(1)"
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
 
-# The first part takes both cores. Of the others each takes little more than one: two at a time.
+# The main tests use both cores. The other parts need little more than one each: two run at a time.
 test: check
 	@rm -f $(TIMES)
 	$(call timed,main tests) $(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance --ignore tests/integrations
@@ -63,19 +63,20 @@ docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# All of a release but the tag and the upload; EXTRAS=1 installs every extra too, one at a time.
+# A release without the tag and the upload; EXTRAS=1 also installs every extra, one at a time.
 release: $(VENV)/.release
 	$(BIN)/python .ci/release.py $(if $(EXTRAS),--extras)
 
-# The oldest, pinned and newest versions of every framework; ROWS="--versions oldest" chooses.
+# Tests with the oldest, pinned and newest versions of every framework; ROWS="--versions oldest"
+# selects a part.
 matrix: $(VENV)/.release
 	$(BIN)/python .ci/matrix.py $(ROWS)
 
-# The snippets of docs/integrations.md, with trainers and engines that .venv does not hold.
+# The code of docs/integrations.md, with trainers and engines that are not installed in .venv.
 integrations: $(INTEGRATIONS)/.done
 	$(INTEGRATIONS)/bin/python -m pytest -q --durations 5 tests/integrations $(ARGUMENTS)
 
-# The runs of docs/evidence.md that are missing: E=mechanism for those of one experiment.
+# The missing runs of docs/evidence.md; E=mechanism runs only those of one experiment.
 evidence: $(VENV)/.evidence
 	$(BIN)/python -m evidence fetch
 	$(BIN)/python -m evidence run $(if $(E),--experiment $(E))
@@ -91,7 +92,7 @@ $(VENV)/.pip: $(INPUTS)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.pip
-	@echo "Installing PyTorch, TensorFlow, JAX and Keras into $(VENV): some minutes, the first time"
+	@echo "Installing PyTorch, TensorFlow, JAX and Keras into $(VENV): this takes some minutes the first time"
 	$(PIP_INSTALL) -e ".[all]"
 	@touch $@
 
@@ -105,12 +106,12 @@ $(VENV)/.evidence: $(VENV)/.demo
 
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP_INSTALL) --group test --group docs
-# In a folder of its own: a process that has loaded TensorFlow aborts when it loads Triton.
+# In a separate folder: a process that has loaded TensorFlow aborts when it loads Triton.
 	$(PIP_INSTALL) --upgrade --target $(VENV)/triton --group triton
 	@touch $@
 
-# It sees all of .venv, which sees nothing of it. What is needed beside .venv is in the group by
-# name: left to choose, pip would take another PyTorch.
+# It can import all packages of .venv, but not the other way round. The group lists every further
+# package, since pip's resolver would install another PyTorch.
 $(INTEGRATIONS)/.done: $(VENV)/.test
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet -c constraints.txt --upgrade pip setuptools wheel

@@ -1,7 +1,7 @@
-"""Checks that an installed wheel brings the C kernel built.
+"""Checks that an installed wheel contains the compiled C kernel.
 
-There is no compiler, no cache, and no process is started; where PyTorch is installed, the default
-optimizer makes a step.
+The check has no compiler and no cache, and fails if a process is started. If PyTorch is installed,
+the default optimizer makes a step.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 with tempfile.TemporaryDirectory() as folder:
-    # No folder can be made below a file, not even by root.
+    # Not even root can create a folder below a file.
     blocked = Path(folder, "file")
     blocked.touch()
     os.environ |= {"PATH": folder, "CC": "", "INNAPROP_CACHE": str(blocked / "cache")}

@@ -1,7 +1,7 @@
 """Runs tests and conformance with the oldest, the pinned and the newest versions of each framework.
 
-Each row of the table in ``docs/versions.md`` is one environment, made for it and deleted after it;
-the rows that were run are replaced, the others stay.
+Each row of the table in ``docs/versions.md`` has its own temporary environment. Rows that were run
+are replaced; the others are kept.
 """
 
 import argparse
@@ -29,7 +29,7 @@ HEAD = ("Versions", "Environment", "Python", "What was installed", "Tests", "Con
 SHOWN = ("numpy", "array-api-compat", "torch", "tensorflow", "keras", "jax", "optax")
 OPTIONAL = ("flax", "jax", "keras", "optax", "orbax", "tensorflow", "tf_keras", "torch")
 NIGHTLY = {"tensorflow": "tf-nightly", "keras": "keras-nightly"}
-"""Frameworks whose nightly builds have a name of their own."""
+"""Frameworks whose nightly builds have another name."""
 NIGHTLY_INDEXES = (
     "https://download.pytorch.org/whl/nightly/cpu",
     "https://us-python.pkg.dev/ml-oss-artifacts-published/jax/simple/",
@@ -44,9 +44,9 @@ NEEDS = {
     "tests/optax/test_sixteen_bits.py::test_inside_multi_steps": "optax>=0.2.8",
     "tests/torch/test_gradients_and_their_memory.py::test_wider_gradients": "torch>=2.10",
 }
-"""Tests of what a framework itself has only later: on TensorFlow, Keras 3.12.0 fails to word its
-own refusal; torch.compile in 2.9.0 fails within Keras's own Dense; optax's accumulator_dtype;
-PyTorch's grad_dtype."""
+"""Tests that need newer frameworks. On TensorFlow, Keras 3.12.0 fails to build its own error
+message; torch.compile in 2.9.0 fails within Keras's Dense; older versions lack optax's
+accumulator_dtype and PyTorch's grad_dtype."""
 OF_ANY_BACKEND = (
     "tests/keras/test_saved_state.py::test_a_hundred_steps_more_in_a_new_process_of_any_backend"
 )
@@ -55,7 +55,7 @@ FAMILIES = ("groups", "missing gradients", "decay", "precision")
 
 @dataclass(frozen=True)
 class Environment:
-    """What is installed together, and what is run there."""
+    """The packages of an environment, and the tests and backends to run in it."""
 
     extras: tuple[str, ...]
     tests: tuple[str, ...]
@@ -85,7 +85,7 @@ ENVIRONMENTS = {
 
 
 def ours(environment: Environment) -> list[str]:
-    """Return the requirements of the project, and of the extras that are installed."""
+    """Return the requirements of the project and of the environment's extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     chosen = ("state", "conformance", *environment.extras)
@@ -93,7 +93,7 @@ def ours(environment: Environment) -> list[str]:
 
 
 def requirements(environment: Environment, versions: str) -> list[str]:
-    """Return what pip is to install: with "oldest", every lower bound of ours as it stands."""
+    """Return the packages for pip to install; with "oldest", pinned to our lower bounds."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     named = (*TOOLS, *environment.tools)
     tools = [line for line in groups["test"] if Requirement(line).name in named]
@@ -103,10 +103,10 @@ def requirements(environment: Environment, versions: str) -> list[str]:
         return ["--pre", *(NIGHTLY.get(name, name) for name in newest), *tools]
     if versions != "oldest":
         return [*lines, *tools]
-    # An environment's own tool goes with its framework: tf_keras with TensorFlow.
+    # An environment's own tool must fit its framework, as tf_keras must fit TensorFlow.
     own = [r for r in tools if Requirement(r).name in environment.tools]
     others = [r for r in tools if r not in own]
-    # Two extras may name the same package: the later bound holds.
+    # If two extras name the same package, the higher bound applies.
     oldest: dict[str, tuple[tuple[int, ...], str]] = {}
     for line in (*lines, *own):
         requirement = Requirement(line)
@@ -119,7 +119,7 @@ def requirements(environment: Environment, versions: str) -> list[str]:
 
 
 def runnable(folder: Path, missing: set[str]) -> list[str]:
-    """Return the test files that import nothing that is missing."""
+    """Return the test files that import no missing module."""
     files = []
     for file in sorted(folder.glob("test_*.py")):
         imported: set[str] = set()
@@ -128,21 +128,21 @@ def runnable(folder: Path, missing: set[str]) -> list[str]:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
-        # Tests of one backend of Keras import the others' modules where they need them.
+        # Keras tests import the modules of a backend only within the tests that need them.
         if folder.name == "keras" or not imported & missing:
             files.append(str(file.relative_to(ROOT)))
     return files
 
 
 def lacks(installed: dict[str, str], need: str) -> bool:
-    """Return whether a package is older than a test needs."""
+    """Return whether the installed version of a package does not meet a test's requirement."""
     requirement = Requirement(need)
     version = installed.get(requirement.name)
     return version is not None and not requirement.specifier.contains(version, prereleases=True)
 
 
 def run_row(name: str, versions: str, python: str) -> list[str]:
-    """Make one environment, run all that is run there, and return the table's row."""
+    """Make one environment, run its tests and backends, and return the table's row."""
     environment = ENVIRONMENTS[name]
     with tempfile.TemporaryDirectory(prefix="innaprop-matrix-") as folder:
         subprocess.run([python, "-m", "venv", folder], check=True)
@@ -184,7 +184,7 @@ def run_row(name: str, versions: str, python: str) -> list[str]:
         for part in environment.tests:
             files = runnable(ROOT / "tests" / part, missing)
             print(f"== {name} {versions}: tests/{part} without {sorted(missing)}", flush=True)
-            # Old packages meet newer ones here: what they deprecate in each other is not ours.
+            # Old packages combined with newer ones cause deprecation warnings that are not ours.
             options = ["-q", "--tb=short", "-W", "default::DeprecationWarning", *files]
             left_out = [f"{OF_ANY_BACKEND}[{backend}]" for backend in missing]
             left_out += [test for test, need in NEEDS.items() if lacks(installed, need)]
@@ -206,7 +206,7 @@ def run_row(name: str, versions: str, python: str) -> list[str]:
 
 
 def judged(results: Path) -> str:
-    """Return how many of the suite's cases agree with the ground truth."""
+    """Return how many of the suite's cases passed."""
     if not results.exists():
         return "failed: did not run"
     parts = json.loads(results.read_text())["conformance"]
@@ -217,7 +217,7 @@ def judged(results: Path) -> str:
 
 
 def write(row: list[str]) -> None:
-    """Put a row into the page's table, in place of the one that it had."""
+    """Write a row into the page's table, in place of the old one."""
     before, rest = PAGE.read_text().split(MARKS[0])
     table, after = rest.split(MARKS[1])
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
@@ -230,7 +230,7 @@ def write(row: list[str]) -> None:
 
 
 def main() -> int:
-    """Run the rows that are asked for."""
+    """Run the chosen rows."""
     parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
     parser.add_argument("--versions", action="append", choices=SETS)
     parser.add_argument("--environment", action="append", choices=tuple(ENVIRONMENTS))

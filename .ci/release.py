@@ -1,7 +1,7 @@
-"""Walks the release checklist of ``docs/release.md``: all but the tag and the upload.
+"""Runs the release checklist of ``docs/release.md``, except for the tag and the upload.
 
-Builds the sdist, the pure wheel and this platform's wheel into ``dist``, and checks each of them in
-environments that are deleted after.
+It builds the sdist, the pure wheel and this platform's wheel into ``dist``, and checks each in
+temporary environments.
 """
 
 import argparse
@@ -37,11 +37,11 @@ IMPORTS = {
     "conformance": "from innaprop_conformance.cli import main",
     "all": "import innaprop.torch, innaprop.tensorflow, innaprop.keras, innaprop.optax",
 }
-"""What each extra has to make possible; Keras has to have one of its backends."""
+"""The imports that each extra must make possible; Keras is tested with one of its backends."""
 
 
 def run(*command: str | Path, variables: Mapping[str, str] | None = None) -> str:
-    """Run a command in the repository and return what it prints; end where it fails."""
+    """Run a command in the repository and return its output; exit if it fails."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -56,7 +56,7 @@ def run(*command: str | Path, variables: Mapping[str, str] | None = None) -> str
 
 
 def tool(name: str, *arguments: str | Path) -> str:
-    """Run a tool that is installed beside this Python, which finds the others there."""
+    """Run a tool from this Python's folder, which is also first in its PATH."""
     tools = Path(sys.executable).parent
     return run(
         tools / name, *arguments, variables={"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
@@ -64,7 +64,7 @@ def tool(name: str, *arguments: str | Path) -> str:
 
 
 class Environment:
-    """A virtual environment, with nothing but pip."""
+    """A virtual environment that contains only pip."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "environment"
@@ -82,24 +82,24 @@ class Environment:
         return self.python("-m", "pip", *arguments, **variables)
 
     def files(self) -> set[str]:
-        """Return all that lies in it."""
+        """Return all paths in it."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
 
 
 @contextmanager
 def environment() -> Iterator[Environment]:
-    """Make an environment, and delete it."""
+    """Return a context with a temporary environment."""
     with tempfile.TemporaryDirectory(prefix="innaprop-release-") as folder:
         yield Environment(Path(folder))
 
 
 def say(text: str) -> None:
-    """Print a line that tells how far the checklist is."""
+    """Print a line of progress with the time."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
 def agreed_version() -> str:
-    """Return the version; end where files disagree, or changes have none."""
+    """Return the version; exit if the files disagree, or if there are unreleased changes."""
     version: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     headings = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
     if headings[0].partition("\n")[0] == "Unreleased" and "- " in headings.pop(0):
@@ -113,7 +113,7 @@ def agreed_version() -> str:
 
 
 def build() -> tuple[Path, list[Path]]:
-    """Build into ``dist``; return the sdist and the wheels, the pure one first."""
+    """Build into ``dist``; return the sdist and the wheels, with the pure wheel first."""
     shutil.rmtree(DIST, ignore_errors=True)
     run(sys.executable, "-m", "build", "--outdir", DIST)
     (sdist,), (pure,) = DIST.glob("*.tar.gz"), DIST.glob("*.whl")
@@ -130,10 +130,10 @@ def build() -> tuple[Path, list[Path]]:
 
 
 def check_archives(sdist: Path, wheels: list[Path]) -> None:
-    """Check metadata and contents, and print what each wheel brings."""
+    """Check metadata and contents, and print the files of each wheel."""
     tool("twine", "check", "--strict", sdist, *wheels)
     for wheel in wheels:
-        # The kernel is loaded by ctypes, not imported; three packages lie side by side on purpose.
+        # The kernel is loaded by ctypes and not imported, and a wheel has three top-level packages.
         options = ["--ignore", "W004,W009,W010" + (",W102" if wheel != wheels[0] else "")]
         toplevel = [*PACKAGES, *(["innaprop.libs"] if "manylinux" in wheel.name else [])]
         options += ["--toplevel", ",".join(toplevel)]
@@ -151,10 +151,10 @@ def check_archives(sdist: Path, wheels: list[Path]) -> None:
 
 
 def check_bare(wheel: Path) -> None:
-    """Install a wheel without a framework, use it, remove it: nothing stays but the cache."""
+    """Install a wheel without a framework, use it, uninstall it; nothing may be left."""
     with environment() as bare:
         bare.pip("install", "--quiet", "-c", "constraints.txt", "numpy", "array-api-compat")
-        # Python compiles what it imports: that is not ours.
+        # Write the bytecode of the dependencies now, so that it is not counted as left over.
         bare.python("-c", "import array_api_compat.numpy, numpy.testing")
         bare.pip("--version")
         before = bare.files()
@@ -175,7 +175,7 @@ def check_bare(wheel: Path) -> None:
 
 
 def check_sdist(sdist: Path) -> None:
-    """Install the sdist where there is no compiler, neither by name nor by path."""
+    """Install the sdist without a compiler, neither in CC and CXX nor in PATH."""
     with environment() as bare:
         place = str(bare.folder / "bin")
         bare.pip("install", "--quiet", "-c", "constraints.txt", sdist, PATH=place, **NO_COMPILER)
@@ -188,7 +188,7 @@ def check_sdist(sdist: Path) -> None:
 
 
 def check_extra(wheel: Path, extra: str) -> None:
-    """Install one extra and import what it is for."""
+    """Install one extra and import the modules that it is for."""
     with environment() as clean:
         clean.pip("install", "--quiet", "-c", "constraints.txt", f"{wheel}[{extra}]")
         clean.pip("check")
@@ -200,7 +200,7 @@ def check_extra(wheel: Path, extra: str) -> None:
 
 
 def main() -> None:
-    """Walk the checklist."""
+    """Run the checklist."""
     parser = argparse.ArgumentParser(prog="make release", description=__doc__)
     parser.add_argument("--extras", action="store_true", help="install every extra, one at a time")
     options = parser.parse_args()
@@ -217,7 +217,7 @@ def main() -> None:
     for extra in IMPORTS if options.extras else ():
         check_extra(wheels[-1], extra)
     print(f"""
-Everything passes. What is left is yours:
+All checks pass. The remaining steps are manual:
 
   git tag --annotate v{version} --message "innaprop {version}"
   git push origin v{version}

@@ -1,8 +1,8 @@
-"""Algorithm 1 of arXiv 2410.05871, as printed: the ground truth.
+"""Algorithm 1 of arXiv 2410.05871, line by line as printed.
 
-Lay ``step`` beside the paper. It is evaluated as it stands there, which costs digits: psi
-holds the motion as a small difference of numbers of the size of theta. Compute in
-``innaprop_core.momentum``; come here to ask what is true.
+``step`` is meant to be compared with the paper. In floating point it loses digits to
+cancellation: psi and theta are of the same size, and their small difference is the motion. Use
+``innaprop_core.momentum`` to compute, and this module with exact numbers as the reference.
 """
 
 from typing import Any
@@ -41,29 +41,30 @@ def step(
     weight_decay: Any,
     decay_momentum: bool = True,
 ) -> tuple[Any, Any, Any]:
-    """Make update number k.
+    """Return theta, psi and v after update number k; the inputs are not modified.
 
-    Nothing is written in place. The scalars may be Python floats, or any type whose
-    arithmetic with the arrays' elements is defined: with arrays of ``decimal.Decimal`` and
-    Decimal scalars the result has as many digits as the decimal context.
+    The scalars may be Python floats, or of any type that the arrays' elements can be combined
+    with: arrays of ``decimal.Decimal`` and Decimal scalars are computed to the digits of the
+    decimal context.
 
     Args:
         theta: Parameter; array of any shape, real floating dtype, any array-API namespace.
-        psi: Auxiliary variable, like theta; ``initial_psi`` before the first update.
-        v: Second moment, like theta; zeros before the first update.
+        psi: Auxiliary variable, like theta; starts as ``initial_psi``.
+        v: Second moment, like theta; starts at zero.
         g: Gradient at theta, like theta.
-        k: Number of this update, 1 at the first.
+        k: Number of this update, starting at 1.
         gamma: Step size of this update.
         alpha: Viscous damping.
-        beta: Newtonian damping, > gamma.
+        beta: Newtonian damping, greater than gamma.
         sigma: Memory of the second moment.
-        eps: Added outside the root.
+        eps: Added to the root of the second moment, outside the root.
         weight_decay: The paper's lambda.
-        decay_momentum: Whether the decay reaches the momentum, as printed. Without, psi decays
-            along with theta, which leaves the momentum as it is. Default True.
+        decay_momentum: Whether weight decay changes the momentum, as in the printed algorithm. If
+            False, psi is decayed together with theta, so that the momentum stays the same.
+            Default True.
 
     Returns:
-        theta, psi and v after the update, of the input's shape, dtype and device.
+        theta, psi and v after the update, with the input's shape, dtype and device.
 
     Source: arXiv 2410.05871, Algorithm 1.
     """

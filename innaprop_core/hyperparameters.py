@@ -1,4 +1,4 @@
-"""The hyperparameters of INNAprop: names, defaults, presets and the check of their values."""
+"""The hyperparameters of INNAprop: names, defaults, presets and validation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,16 +22,16 @@ _ALLOWED: Mapping[str, tuple[str, Callable[[float], bool]]] = MappingProxyType(
 
 
 def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = _NO_NAMES) -> None:
-    """Refuse hyperparameters for which Algorithm 1 is not defined.
+    """Raise an error if Algorithm 1 is not defined for these hyperparameters.
 
     Args:
-        values: Values by the names of ``Hyperparameters``; any subset. Leave ``gamma`` out
-            where the step size is not known as a number (a schedule, a tensor).
-        names: What the caller's user calls them, where it differs: ``{"gamma": "lr"}``.
+        values: Values by their names in ``Hyperparameters``; any subset. Leave ``gamma`` out
+            if the step size is not known as a number (a schedule, a tensor).
+        names: Names to use in messages, where they differ: ``{"gamma": "lr"}``.
 
     Raises:
-        TypeError: A value is not a real number, decay_momentum is not a bool, or a name is not
-            known.
+        TypeError: A value is not a real number, decay_momentum is not a bool, or a name is
+            unknown.
         ValueError: A value is not finite or outside its range (alpha >= 0, beta > 0,
             sigma in [0, 1), eps >= 0, weight_decay >= 0, gamma >= 0), or gamma >= beta.
 
@@ -45,7 +45,7 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
             continue
         if key not in _ALLOWED:
             known = ", ".join([*_ALLOWED, "decay_momentum"])
-            raise TypeError(f"{key!r} is no hyperparameter; these are: {known}")
+            raise TypeError(f"{key!r} is not a hyperparameter; the hyperparameters are {known}")
         allowed, holds = _ALLOWED[key]
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(
@@ -62,10 +62,10 @@ def check_hyperparameters(values: Mapping[str, Any], names: Mapping[str, str] = 
 
 
 def check_is_hyperparameters(value: Any) -> None:
-    """Refuse what is given in place of ``Hyperparameters``, a number or a dict say.
+    """Raise an error if a value is not a ``Hyperparameters``.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: The value is of another type, such as a number or a dict.
     """
     if not isinstance(value, Hyperparameters):
         raise TypeError(
@@ -77,25 +77,25 @@ def check_is_hyperparameters(value: Any) -> None:
 def _as_float(value: Any) -> float:
     try:
         return float(value)
-    except OverflowError:  # An integer beyond the largest float.
+    except OverflowError:  # An integer larger than the largest float.
         return math.inf if value > 0 else -math.inf
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The hyperparameters of Algorithm 1, under the paper's names, with its defaults.
+    """The hyperparameters of Algorithm 1, with the paper's names and defaults.
 
-    ``weight_decay`` is the paper's lambda, which Python reserves.
+    ``weight_decay`` is the paper's lambda, a reserved word in Python.
 
     Args:
         gamma: Step size, 0 <= gamma < beta. Default 1e-3.
         alpha: Viscous damping, >= 0. Default 0.1.
         beta: Newtonian (Hessian-driven) damping, > 0. Default 0.9.
-        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        sigma: Memory of the second moment (AdamW's beta2), in [0, 1). Default 0.999.
         eps: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay rate per unit of gamma, >= 0. Default 0.01.
-        decay_momentum: Whether weight decay reaches the momentum, as Algorithm 1 has it; without,
-            the parameter decays by gamma lambda and nothing else, as in AdamW. Default True.
+        decay_momentum: Whether weight decay changes the momentum, as in Algorithm 1. If False, it
+            only multiplies the parameter by 1 - gamma lambda, as in AdamW. Default True.
 
     Raises:
         TypeError: A value is not a real number, or decay_momentum is not a bool.
@@ -114,13 +114,14 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         check_hyperparameters(asdict(self))
-        # Python floats adapt to the dtype of the arrays they meet; NumPy's scalars impose theirs.
+        # Python floats take on the dtype of the arrays they are combined with; NumPy scalars
+        # promote the arrays to their own.
         for name in _ALLOWED:
             object.__setattr__(self, name, float(getattr(self, name)))
 
 
 class Dampings(TypedDict):
-    """alpha and beta by name: what a preset chooses, typed so that it can be unpacked."""
+    """alpha and beta, the type of a preset: its values can be unpacked as keyword arguments."""
 
     alpha: float
     beta: float

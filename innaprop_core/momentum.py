@@ -1,4 +1,4 @@
-"""The iterates of Algorithm 1 in momentum coordinates: the form to compute in.
+"""Algorithm 1 in momentum form, which is numerically stable.
 
 With m = (psi - (1 - alpha beta) theta) / beta in place of psi, Algorithm 1 becomes, exactly
 and for any schedule::
@@ -7,14 +7,14 @@ and for any schedule::
     theta = theta - (gamma lambda theta + gamma m' + gamma beta u)
     m     = m' - alpha gamma m' + gamma (1 - alpha beta) u
 
-where theta on the right is the one from before the weight decay and m starts at zero. Without
-``decay_momentum`` m' is m: the decay stays out of the momentum. No
-small difference of large numbers is left, and beta - gamma stands in no denominator.
+where theta on the right is the value before weight decay, and m starts at zero. If
+``decay_momentum`` is False, m' = m: weight decay does not change the momentum. This form has no
+cancellation, and does not divide by beta - gamma.
 
-``coefficients`` and ``step`` use arithmetic operators only (the root and expm1 are handed
-in), so that the arrays and scalars of every framework can pass through them. Every adapter
-takes its coefficients from here, and its update too, unless speed asks for the same lines in
-another form: then the conformance suite holds that form to this one.
+``coefficients`` and ``step`` use arithmetic operators only, and take functions such as sqrt and
+expm1 as arguments, so that they accept the arrays and scalars of every framework. Every adapter
+takes its coefficients from here, and its update too, except where a kernel evaluates the same
+formula faster. The conformance suite checks those kernels.
 """
 
 import math
@@ -28,31 +28,33 @@ from innaprop_core import packed
 
 
 class Coefficients(NamedTuple):
-    """The scalars of one update: numbers, or 0-d tensors where the step size is one."""
+    """The scalars of one update: numbers, or 0-d tensors if the step size is a tensor."""
 
     gamma: Any
-    """Step size: how much of m' goes into theta."""
+    """Step size: the factor of m' in theta's update."""
     decay: Any
-    """gamma lambda: the share of theta that weight decay takes; the number 0 where lambda is."""
+    """gamma lambda: the fraction of theta that weight decay removes. The number 0 if lambda is the
+    number 0."""
     decay_drive: Any
-    """gamma lambda (1 - alpha beta) / beta: the share of theta that decay gives to m; the number
-    0 where lambda is, or the decay stays out of the momentum."""
+    """gamma lambda (1 - alpha beta) / beta: the factor of theta in m'. The number 0 if lambda is
+    the number 0, or if ``decay_momentum`` is False."""
     impulse: Any
-    """gamma beta: how much of u goes into theta at once."""
+    """gamma beta: the factor of u in theta's update."""
     friction: Any
-    """alpha gamma: the share of m' that viscous damping takes."""
+    """alpha gamma: the fraction of m' that viscous damping removes."""
     drive: Any
-    """gamma (1 - alpha beta): how much of u goes into m."""
+    """gamma (1 - alpha beta): the factor of u in m's update."""
     memory: Any
-    """sigma: the weight of the old v in the new one."""
+    """sigma: the weight of the old v in the new v."""
     averaging: Any
-    """1 - sigma: the weight of the new squared gradient in v."""
+    """1 - sigma: the weight of the squared gradient in the new v."""
     bias_correction: Any
-    """1 - sigma^k: the weight that v has gathered so far."""
+    """1 - sigma^k: the total weight of all squared gradients in v."""
     eps: Any
-    """Added to the root of the corrected second moment."""
+    """Added to the root of the bias-corrected second moment."""
     draw: Any = 0.0
-    """Number of the draw by which packed states are rounded; 0 where none are."""
+    """Number of the random draw for the stochastic rounding of a packed state; 0 if the state is
+    not packed."""
 
 
 def bias_correction(
@@ -61,18 +63,19 @@ def bias_correction(
     expm1: Callable[[Any], Any] = math.expm1,
     log: Callable[[Any], Any] = math.log,
 ) -> Any:
-    """Return 1 - sigma^k without the cancellation that the plain difference suffers.
+    """Return 1 - sigma^k, computed without cancellation.
 
-    At k = 1 and sigma = 0.999 the plain difference in float32 is off by 1.3e-5 (relative).
+    Computed as 1 - sigma**k in float32, it has a relative error of 1.3e-5 at k = 1 and
+    sigma = 0.999.
 
     Args:
-        sigma: Memory of the second moment in [0, 1); a number, or what ``log`` takes.
-        k: Number of the update, 1 at the first; a number or a floating 0-d tensor.
-        expm1: The exponential minus one for k's type. Default ``math.expm1``.
+        sigma: Memory of the second moment in [0, 1); a number, or a type that ``log`` accepts.
+        k: Number of the update, starting at 1; a number or a floating 0-d tensor.
+        expm1: exp(x) - 1 for k's type. Default ``math.expm1``.
         log: The natural logarithm for sigma's type. Default ``math.log``.
 
     Returns:
-        A number, or a 0-d tensor of k's dtype; the number 1.0 for the number sigma = 0.
+        A number, or a 0-d tensor of k's dtype; the number 1.0 if sigma is the number 0.
 
     Source: arXiv 2410.05871, Algorithm 1, bias correction.
     """
@@ -98,17 +101,17 @@ def coefficients(
     """Return the scalars of update number k.
 
     Args:
-        k: Number of the update, 1 at the first; a number or a floating 0-d tensor.
+        k: Number of the update, starting at 1; a number or a floating 0-d tensor.
         gamma: Step size of this update; a number or a floating 0-d tensor.
         alpha: Viscous damping; a number or a floating 0-d tensor.
         beta: Newtonian damping; a number or a floating 0-d tensor.
-        sigma: Memory of the second moment in [0, 1); a number, or what ``log`` takes.
+        sigma: Memory of the second moment in [0, 1); a number, or a type that ``log`` accepts.
         eps: Added to the root of the second moment.
         weight_decay: The paper's lambda.
-        decay_momentum: Whether the decay reaches the momentum too. Default True, as printed.
-        seed: Where the draws begin by which packed states are rounded. Default None: the state is
-            not packed.
-        expm1: The exponential minus one for k's type. Default ``math.expm1``.
+        decay_momentum: Whether weight decay changes the momentum. Default True, as printed.
+        seed: Seed of the stochastic rounding of a packed state. Default None: the state is not
+            packed.
+        expm1: exp(x) - 1 for k's type. Default ``math.expm1``.
         log: The natural logarithm for sigma's type. Default ``math.log``.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
@@ -139,25 +142,25 @@ def step(
     c: Coefficients,
     sqrt: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Make one update. Nothing is written in place.
+    """Return theta, m and v after one update; the inputs are not modified.
 
-    The decay is subtracted: multiplying by 1 - gamma lambda, rounded to the dtype, would
-    bias it in one direction at every update.
+    Weight decay is subtracted. Multiplying by 1 - gamma lambda instead, rounded to the dtype,
+    would make the same error in the same direction at every update.
 
-    A g^2 that overflows its dtype makes the parameter NaN at the next update. An element whose
-    gradients have all been zero needs eps > 0: its u is 0 / eps.
+    If g^2 overflows its dtype, the parameter becomes NaN at the next update. An element whose
+    gradients have all been zero needs eps > 0, since its u is 0 / eps.
 
     Args:
         theta: Parameter; array or tensor of any shape, real floating dtype.
-        m: Momentum, like theta; zeros before the first update.
-        v: Second moment, like theta; zeros before the first update.
+        m: Momentum, like theta; starts at zero.
+        v: Second moment, like theta; starts at zero.
         g: Gradient at theta, like theta.
         c: The scalars of this update, from ``coefficients``.
-        sqrt: The elementwise root for these arrays. Default: that of their array-API
+        sqrt: The elementwise square root for these arrays. Default: that of their array-API
             namespace.
 
     Returns:
-        theta, m and v after the update, of the input's shape, dtype and device.
+        theta, m and v after the update, with the input's shape, dtype and device.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -174,7 +177,7 @@ def move(
     sqrt: Callable[[Any], Any] | None = None,
     where: Callable[[Any, Any, Any], Any] | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Return what ``step`` subtracts from theta, and m and v after the update.
+    """Return the amount that ``step`` subtracts from theta, and m and v after the update.
 
     Args:
         theta: As in ``step``.
@@ -205,16 +208,17 @@ def average(
 ) -> Any:
     """Return sigma v + (1 - sigma) g^2.
 
-    Not as a weighted sum: sigma and 1 - sigma, each rounded to float32, do not add up to one,
-    which biases v by 1.3e-5 at sigma = 0.999. The step is taken from the side of the larger
-    weight, since what the other side rounds away would be of that side's size.
+    It is computed as an interpolation, v + (1 - sigma) (g^2 - v), and not as a weighted sum: the
+    two weights, each rounded to float32, do not add up to 1, which biases v by 1.3e-5 at
+    sigma = 0.999. For sigma < 1/2 the interpolation starts from g^2, so that the rounding error is
+    relative to the term of larger weight.
 
     Args:
         v: Second moment; array or tensor of any shape, real floating dtype.
         squared: The squared gradient, like v.
         c: The scalars of this update.
-        where: ``where(condition, x, y)`` for these arrays, if sigma is a tensor whose value is
-            not known yet. Default: sigma is a number.
+        where: ``where(condition, x, y)`` for these arrays; needed if sigma is a tensor whose value
+            is not known while tracing. Default None: sigma is a number.
 
     Returns:
         Array like v.

@@ -1,4 +1,4 @@
-"""A stateful INNAprop for plain array loops: the reference optimizer."""
+"""The reference optimizer: a stateful INNAprop for arrays of any array-API library."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,13 +19,13 @@ _DEFAULTS = Hyperparameters()
 
 
 class INNAprop:
-    """INNAprop over a list of arrays of any array-API namespace.
+    """INNAprop for a list of arrays of any array-API namespace.
 
-    Arrays are replaced, never written into: what was handed in stays as it is.
+    Nothing is updated in place: every step makes new arrays.
 
     Args:
-        parameters: Arrays of any shape, at least one, of a real floating dtype of at least 32
-            bits; a list, or anything that yields them. Tensors must not require a gradient.
+        parameters: At least one array, of any shape and of a real floating dtype of at least 32
+            bits; any iterable. Tensors must not require a gradient.
         hyperparameters: Default ``Hyperparameters()``.
 
     Attributes:
@@ -34,8 +34,8 @@ class INNAprop:
         k: Number of updates made.
 
     Raises:
-        TypeError: A parameter is not an array, or not of such a dtype; ``parameters`` is one
-            array or a mapping; ``hyperparameters`` is something else.
+        TypeError: A parameter is not an array, or its dtype is not supported; ``parameters`` is a
+            single array or a mapping; ``hyperparameters`` is not a ``Hyperparameters``.
         ValueError: There are no parameters, or one requires a gradient.
 
     Source: arXiv 2410.05871, Algorithm 1.
@@ -62,7 +62,7 @@ class INNAprop:
         self._v = [array_namespace(p).zeros_like(p) for p in self.parameters]
 
     def step(self, gradients: Sequence[Any], *, gamma: float | None = None) -> list[Any]:
-        """Make one update of all parameters.
+        """Update all parameters once.
 
         Args:
             gradients: One array per parameter, of its shape and dtype.
@@ -73,10 +73,10 @@ class INNAprop:
 
         Raises:
             TypeError: gamma is not a number, or a gradient is not an array of its parameter's
-                namespace. Nothing has changed then.
+                namespace. The optimizer is unchanged.
             ValueError: The gradients do not match the parameters in number, shape or dtype, or
                 require gradients themselves; gamma is negative, not finite, or not smaller than
-                beta. Nothing has changed then.
+                beta. The optimizer is unchanged.
         """
         values = asdict(self.hyperparameters)
         if gamma is not None:
@@ -107,19 +107,20 @@ class INNAprop:
         return self.parameters
 
     def set_state(self, *, k: SupportsIndex, m: Sequence[Any], v: Sequence[Any]) -> None:
-        """Go on from the state of another run.
+        """Set the state, to continue another run.
 
         Args:
             k: Number of updates made, >= 0.
             m: The momentum of every parameter: finite arrays of the parameters' shapes, of their
                 namespace or NumPy's. They are copied and cast to the parameters' dtypes.
-            v: Likewise the second moment, which is not negative.
+            v: The second moment of every parameter, likewise; not negative.
 
         Raises:
-            TypeError: k is not an integer, or m or v is not of arrays. Nothing has changed then.
+            TypeError: k is not an integer, or m or v holds something other than arrays. The
+                optimizer is unchanged.
             ValueError: k is negative; the arrays do not match the parameters in number or
-                shape, or are not finite in their dtype; an element of v is negative. Nothing has
-                changed then.
+                shape, or are not finite in their dtype; an element of v is negative. The
+                optimizer is unchanged.
         """
         if isinstance(k, bool) or not isinstance(k, Integral):
             raise TypeError(f"k must be an integer >= 0, got {k!r}")
@@ -133,7 +134,7 @@ class INNAprop:
         self.k, self._m, self._v = int(k), new_m, new_v
 
     def _like_parameters(self, name: str, arrays: Sequence[Any]) -> list[Any]:
-        """Return copies of arrays, one for each parameter and like it."""
+        """Return copies of arrays, each with its parameter's dtype and device."""
         arrays = list(arrays)
         for i, array in enumerate(arrays):
             if not hasattr(array, "shape"):
@@ -146,7 +147,7 @@ class INNAprop:
         for i, (array, p) in enumerate(zip(arrays, self.parameters, strict=True)):
             _check_detached(f"{name}[{i}]", array)
             xp = array_namespace(p)
-            with np.errstate(over="ignore"):  # The check that follows says more.
+            with np.errstate(over="ignore"):  # The check below has a better message.
                 copy = xp.asarray(array, dtype=p.dtype, device=device(p), copy=True)
             if not bool(xp.all(xp.isfinite(copy))):
                 raise ValueError(f"{name}[{i}] must be finite in {p.dtype}, got {array}")
@@ -165,7 +166,7 @@ class INNAprop:
 
     @property
     def psi(self) -> list[Any]:
-        """The paper's psi of every parameter, from momentum and parameter."""
+        """The paper's psi of every parameter, computed from momentum and parameter."""
         h = self.hyperparameters
         return [
             momentum.psi_from_momentum(p, m, alpha=h.alpha, beta=h.beta)
@@ -174,7 +175,7 @@ class INNAprop:
 
 
 def _parameters(given: Iterable[Any]) -> list[Any]:
-    """Return parameters as a list, each of which an update can be made of."""
+    """Return parameters as a list, after checking that each can be updated."""
     if isinstance(given, Mapping) or hasattr(given, "shape"):
         raise TypeError(
             f"parameters must be a list of arrays, got one {type(given).__name__}: give "
@@ -182,7 +183,7 @@ def _parameters(given: Iterable[Any]) -> list[Any]:
         )
     parameters = list(given)
     if not parameters:
-        raise ValueError("parameters must be one array at least, got none")
+        raise ValueError("parameters must hold at least one array, got none")
     for i, parameter in enumerate(parameters):
         try:
             array_namespace(parameter)
@@ -200,16 +201,19 @@ def _parameters(given: Iterable[Any]) -> list[Any]:
 
 
 def _is_wide_float(array: Any) -> bool:
-    """Return whether an array is of float32 or more."""
+    """Return whether an array's dtype is real, floating, and of at least 32 bits."""
     xp = array_namespace(array)
     try:
         return bool(xp.isdtype(array.dtype, "real floating")) and xp.finfo(array.dtype).bits >= 32
-    except (TypeError, ValueError):  # A dtype that NumPy does not have itself, as ml_dtypes'.
+    except (TypeError, ValueError):  # A dtype registered with NumPy, such as ml_dtypes.bfloat16.
         return False
 
 
 def _check_detached(name: str, array: Any) -> None:
-    """Refuse a PyTorch tensor whose updates autograd would record, each on top of the last."""
+    """Raise ValueError for a PyTorch tensor that requires a gradient.
+
+    Autograd would record every update, in a graph that grows without end.
+    """
     if getattr(array, "requires_grad", False):
         raise ValueError(
             f"{name} must not require a gradient, got a tensor with requires_grad=True: give "

@@ -1,17 +1,17 @@
-"""A bfloat16 and a 16-bit residual that together are a float32.
+"""Float32 master weights, split into bfloat16 parameters and 16-bit residuals.
 
-bfloat16 is the upper half of a float32's bits. Rounded to nearest, ties away from zero, it
-differs from the whole by a number that fits 16 bits with sign: the residual. Both together
-hold every finite float32 exactly, so that a bfloat16 parameter can follow the float32
-trajectory, at 2 bytes a parameter.
+bfloat16 is the upper half of a float32's bits. Round a float32 to the nearest bfloat16, ties away
+from zero: the difference of their bit patterns is the residual, which fits into a signed 16-bit
+integer. Parameter and residual together hold every finite float32 exactly. So a bfloat16
+parameter follows the float32 trajectory, for 2 more bytes per parameter.
 
-Whoever writes to the parameter leaves the residual, which is worth at most half a unit in the
-parameter's last place: the written value is taken up, off by no more than what the next
-rounding may do to it anyway. A parameter that is not finite has no residual.
+If the parameter is overwritten, by a loaded checkpoint for example, the old residual stays and is
+added to the new value. It is at most half a unit in the parameter's last place, so the new value
+is off by no more than one rounding to bfloat16. A parameter that is not finite has no residual.
 
-``join`` and ``split`` work on bits, as int32, with operators only (``where`` is handed in), so
-that the arrays of every framework pass through them. A bfloat16's bits are those of the same
-number in float32.
+``join`` and ``split`` work on bit patterns in int32. They use operators only, and take ``where``
+as an argument, so that they accept the arrays of every framework. The bits of a bfloat16 are those
+of the same number in float32.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _NAN = 0x7FC00000
 
 
 def join(parameter: Any, residual: Any, where: Callable[[Any, Any, Any], Any]) -> Any:
-    """Return the bits of the float32 that a parameter and its residual are.
+    """Return the bits of the float32 that a parameter and its residual hold together.
 
     Args:
         parameter: Bits of a bfloat16 parameter, as float32; int32 array of any shape.
@@ -32,16 +32,17 @@ def join(parameter: Any, residual: Any, where: Callable[[Any, Any, Any], Any]) -
         where: ``where(condition, x, y)`` for these arrays and for numbers.
 
     Returns:
-        Bits of float32 values, int32 array of that shape.
+        Bits of float32 values, int32 array of the same shape.
     """
-    # Below zero's bits lie the NaNs: a negative residual there cannot come from a split.
+    # One below the bits of zero is a NaN. ``split`` makes no such residual: the parameter has been
+    # overwritten by zero.
     strayed = ((parameter & _MAGNITUDE) == 0) & (residual < 0)
     finite = (parameter & _EXPONENT) != _EXPONENT
     return parameter + where(finite & ~strayed, residual, 0)
 
 
 def split(value: Any, where: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any]:
-    """Return the bits of the nearest bfloat16, and the residual, of a float32.
+    """Return the bits of the bfloat16 nearest to a float32, and the residual.
 
     Args:
         value: Bits of float32 values, int32 array of any shape.
@@ -49,7 +50,7 @@ def split(value: Any, where: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any]:
 
     Returns:
         Bits of bfloat16 values, as float32, and residuals in [-32768, 32767]; int32 arrays of
-        that shape.
+        the same shape.
     """
     parameter = where((value & _MAGNITUDE) > _EXPONENT, _NAN, (value + 0x8000) & _UPPER_HALF)
     finite = (parameter & _EXPONENT) != _EXPONENT

@@ -1,4 +1,4 @@
-"""Every iterate of a run under given gradients, to as many digits as asked for."""
+"""Every iterate of a run under given gradients, in decimal arithmetic or in float64."""
 
 import decimal
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ Float64Array = NDArray[np.float64]
 
 
 class Trajectory(NamedTuple):
-    """Iterates of a run; row k - 1 of each array is what update k left."""
+    """Iterates of a run; row k - 1 of each array is the value after update k."""
 
     theta: Float64Array
     """Parameter, of shape ``(steps, *shape)``."""
@@ -40,36 +40,36 @@ def trajectory(
     digits: int | None = 40,
     stored_in: DTypeLike | None = None,
 ) -> Trajectory:
-    """Follow INNAprop from theta under a stream of gradients.
+    """Compute INNAprop's iterates from a starting point and a sequence of gradients.
 
-    With ``digits`` the run is Algorithm 1 as printed in decimal arithmetic of that many
-    digits, and only the result is rounded to float64: some 8 microseconds per element and
-    step. With ``digits=None`` it is the momentum form in float64, a hundred times faster on
-    arrays of a thousand elements and more, and off by about 1e-14 of the distance moved at
-    step sizes of 1e-3, 1e-11 at 1e-6.
+    With ``digits`` the run evaluates Algorithm 1 as printed, in decimal arithmetic of that many
+    digits, and rounds only the results to float64. It takes about 8 microseconds per element and
+    update. With ``digits=None`` the run evaluates the momentum form in float64, which is a hundred
+    times faster on arrays of a thousand elements or more. Relative to the distance moved, its
+    error is about 1e-14 at step sizes of 1e-3, and 1e-11 at 1e-6.
 
     Args:
-        hyperparameters: As in Algorithm 1; inputs are taken at their exact binary value.
+        hyperparameters: As in Algorithm 1. Their exact binary values are used.
         theta: Initial parameter, array of any shape, finite.
         gradients: One array of theta's shape per update, finite; consumed lazily.
-        schedule: Step size as a function of the number of updates made before (0 at the
-            first). Default: ``hyperparameters.gamma`` throughout.
+        schedule: Step size as a function of the number of previous updates (0 for the first).
+            Default: the constant ``hyperparameters.gamma``.
         digits: Decimal digits of the arithmetic, at least 17, or None for float64.
             Default 40.
-        stored_in: Round theta to this real floating dtype after every update, and nothing
-            else: what storage alone costs, the floor of every implementation in that dtype.
-            NumPy's, or one that another package adds to it, as ``ml_dtypes.bfloat16``. Default
-            None, no rounding.
+        stored_in: Real floating dtype to which theta, and nothing else, is rounded after every
+            update. The error of that run is the floor: the error that no implementation in that
+            dtype can avoid. The dtype may be NumPy's or a registered one such as
+            ``ml_dtypes.bfloat16``. Default None, no rounding.
 
     Returns:
         theta, psi and v after every update, float64.
 
     Raises:
-        TypeError: ``hyperparameters`` is something else, a step size is not a number, theta or
-            a gradient is complex or not an array of numbers, digits is not an integer, or
-            stored_in is no real floating dtype.
-        ValueError: theta or a gradient is not finite, a gradient has another shape than
-            theta, a step size is not in [0, beta), or digits < 17.
+        TypeError: ``hyperparameters`` is not a ``Hyperparameters``, a step size is not a number,
+            theta or a gradient is complex or not an array of numbers, digits is not an integer, or
+            stored_in is not a real floating dtype.
+        ValueError: theta or a gradient is not finite, a gradient's shape differs from theta's, a
+            step size is not in [0, beta), or digits < 17.
 
     Source: arXiv 2410.05871, Algorithm 1.
     """
@@ -117,10 +117,10 @@ def _in_decimal(
             values["gamma"] = Decimal(step_size(k - 1))
             theta, psi, v = algorithm.step(theta, psi, v, _decimal(g), k=k, **values)
             if stored_in is not None:
-                # By way of float64, as NumPy goes anyway: dtypes of other packages take no Decimal.
+                # Through float64: registered dtypes cannot be made from Decimal.
                 rounded = theta.astype(np.float64).astype(stored_in).astype(np.float64)
                 stored = _decimal(rounded)
-                # Rounding moves theta and leaves the momentum: psi moves along.
+                # Rounding changes theta and not the momentum, so psi has to change with theta.
                 psi = psi + (1 - values["alpha"] * values["beta"]) * (stored - theta)
                 theta = stored
             iterates.append(
@@ -173,8 +173,8 @@ def _finite(values: ArrayLike, name: str) -> Float64Array:
     try:
         given = np.asarray(values)
         array = given if np.iscomplexobj(given) else np.asarray(given, np.float64)
-    except (RuntimeError, TypeError, ValueError) as error:  # RuntimeError is PyTorch's.
-        raise TypeError(f"{name} must be an array that NumPy takes for numbers: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:  # PyTorch raises RuntimeError.
+        raise TypeError(f"{name} must be an array of numbers: {error}") from error
     if np.iscomplexobj(array):
         raise TypeError(f"{name} must be real, got a complex array")
     if not np.isfinite(array).all():
@@ -187,10 +187,10 @@ def _decimal(values: Float64Array) -> NDArray[np.object_]:
 
 
 def _check_holds_fractions(stored_in: DTypeLike) -> None:
-    """Refuse a dtype in which theta would be cut to integers, or to something else."""
+    """Raise TypeError unless a dtype is real and floating."""
     try:
         dtype = np.dtype(stored_in)
-        # The dtypes of other packages have a kind that says nothing of them.
+        # Registered dtypes, such as bfloat16, report kind "V": test whether they hold fractions.
         added = dtype.isbuiltin == 2 and dtype.kind == "V"
         holds = dtype.kind == "f" or (added and np.array(0.5).astype(dtype).astype(float) == 0.5)
     except TypeError:

@@ -1,14 +1,14 @@
-"""The conformance suite of INNAprop: does an implementation follow the ground truth?
+"""The conformance suite of INNAprop: does an implementation follow the exact trajectory?
 
-- ``cases``: what every backend is asked to follow.
-- ``truth``: the exact trajectory of a case, and the floor that float32 storage sets.
+- ``cases``: the test cases.
+- ``truth``: the exact trajectory of a case, and the tolerance of each dtype.
 - ``judge``: the verdict on a backend's trajectory.
-- ``backends``: the protocol of a backend, and the built-in ones.
-- ``training``: a small network, trained alike in every framework.
-- ``runner``: every backend in a process of its own.
-- ``expectations``: what is expected to fail, and why.
+- ``backends``: the protocol of a backend, and the built-in backends.
+- ``training``: a small network, trained in the same way in every framework.
+- ``runner``: runs every backend in its own process.
+- ``expectations``: expected failures, with reasons.
 - ``cli``: the command ``innaprop-conformance``.
 """
 
 __version__ = "2.1"
-"""Of the suite: what it asks, and how it judges. Results of one version compare with each other."""
+"""Version of the cases and of the tolerances. Only results of the same version are comparable."""

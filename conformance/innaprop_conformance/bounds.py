@@ -1,4 +1,4 @@
-"""What rounding may do to the parameters of one segment: docs/tolerance.md has the derivation."""
+"""Error bounds of a segment's parameters, from rounding: docs/tolerance.md derives them."""
 
 import math
 from typing import Any, NamedTuple
@@ -18,45 +18,45 @@ FORMATS = {
     "float32": (24, -126),
     "bfloat16": (8, -126),
     "float16": (11, -14),
-    # As float32, down to where the residual of the smallest float16 ends.
+    # float32's significand; the exponent ends at the last bit of the smallest float16's residual.
     "float16+residual": (24, -16),
     f"float32{STATE_16}": (24, -126),
 }
-"""Bits of the significand and exponent of the smallest normal number."""
+"""Bits of the significand, and exponent of the smallest normal number."""
 
-# Relative errors that a careful implementation commits at most, in units of the roundoff. Each
-# counts what the scalars are off by, the products with them, and the sums they go into.
+# Largest relative errors of a careful implementation, in units of the roundoff. Each counts the
+# errors of the scalars, of the products with them, and of the sums of these products.
 _OF_MOVE = 8.0
 _OF_DIRECTION = 10.0
 _OF_MOMENTUM = 3.0
 _OF_AVERAGE = 3.0
 _OF_CLIPPED = 64.0
-"""Of a gradient that the framework itself has clipped to a norm."""
+"""For a gradient that the framework has clipped to a norm."""
 
 
 class ErrorBounds(NamedTuple):
-    """Errors of theta that there may be after an update, of shape (elements,) each."""
+    """Bounds of theta's error after an update, each of shape (elements,)."""
 
     floor: Array
-    """The error of a run that is exact but for storing theta."""
+    """The error of a run that is exact except that it stores theta in the dtype."""
     storage: Array
-    """The largest error that storing theta can make."""
+    """The largest error from storing theta."""
     arithmetic: Array
-    """The largest error that everything else can make."""
+    """The largest error from everything else."""
     variance: Array
     """The variance of the error, if the roundings of theta are independent."""
 
 
 class Bounds:
-    """Bounds of a segment's errors, update by update.
+    """Error bounds of a segment, carried from update to update.
 
     Args:
-        segment: What is updated.
-        dtype: What theta is judged as, if its group has no dtype of its own; state and
-            arithmetic are float64 for float64 and float32 for all others.
+        segment: The segment that is updated.
+        dtype: The dtype that theta is judged in, unless its group has its own. State and
+            arithmetic are in float64 for float64, and in float32 for all others.
         steps: Number of updates of the run.
-        way: The case's way: a framework that clips to a norm, or keeps the step size's schedule
-            itself, rounds what the update gets. Default "", neither.
+        way: The case's way. It matters if the framework clips gradients to a norm or evaluates
+            the step size's schedule, since it then rounds the inputs of the update. Default "".
     """
 
     def __init__(self, segment: Segment, dtype: str, steps: int, way: str = "") -> None:
@@ -68,7 +68,7 @@ class Bounds:
         self._group = segment.group
         bits, smallest = FORMATS["float64" if dtype == "float64" else "float32"]
         self._unit, self._tiny = 2.0**-bits, 2.0**smallest
-        # Wider than what is judged, where the machine has it.
+        # More precise than the judged dtype, if the machine's long double is.
         self._wide: Any = np.longdouble if dtype == "float64" else np.float64
         state = zero.astype(self._wide)
         self._exact: tuple[Any, Any, Any] = (segment.start.astype(self._wide), state, state)
@@ -80,7 +80,7 @@ class Bounds:
         self._of_state = StateRounding(zero) if has_narrow_state(dtype) else None
 
     def step(self, update: Update) -> None:
-        """Make one update of the exact run, of the stored one, and of the bounds."""
+        """Update the exact run, the run with stored theta, and the bounds."""
         c = Scalars.of(update.k, update.values)
         theta, m, v = map(_as_float64, self._exact)
         g = update.gradient.astype(self._wide)
@@ -97,14 +97,14 @@ class Bounds:
             np.abs(theta), np.abs(m), np.abs(new_m), direction, update.values
         )
         if self._of_state:
-            # The smallest normal numbers are added to a state's size in float32.
+            # Packing adds the smallest normal number to the state's magnitude in float32.
             in_m = in_m + self._unit * (np.abs(new_m) + 2.0**-3)
         in_theta = in_theta + c.impulse * of_direction
         in_m = in_m + abs(c.drive) * of_direction
         half = half_ulp(
             np.abs(new_theta) + self._arithmetic.theta + self._storage.theta, self._dtype
         )
-        # Some forms find the old theta from the new one, as that is stored.
+        # Some kernels recover the old theta from the stored new one.
         pull = self._pull(update.values)
         viscous = 1 + update.values["alpha"] * update.values["beta"]
         in_m = in_m + 2 * c.gamma * viscous * pull * half
@@ -124,7 +124,7 @@ class Bounds:
             self._of_state.step(matrix, made)
 
     def replace(self, theta: Array) -> None:
-        """Set other parameters, which are exact; the errors of the momentum stay."""
+        """Replace theta by exact values; the momentum keeps its errors."""
         new = theta.astype(self._wide)
         self._exact, self._stored = (new, *self._exact[1:]), (new, *self._stored[1:])
         forget, zero = np.diag([0.0, 1.0]), np.zeros_like(theta)
@@ -139,32 +139,32 @@ class Bounds:
         return self._of_sum(1.0, 0.0)
 
     def errors_of_psi(self, alpha: float, beta: float) -> ErrorBounds:
-        """Return those of psi = beta m + (1 - alpha beta) theta."""
-        found = self._of_sum(1 - alpha * beta, beta)
+        """Return the error bounds of psi = beta m + (1 - alpha beta) theta."""
+        bounds = self._of_sum(1 - alpha * beta, beta)
         theta, m, _ = map(_as_float64, self._exact)
         terms = (1 + alpha * beta) * np.abs(theta) + beta * np.abs(m)
-        return found._replace(arithmetic=found.arithmetic + _OF_MOVE * self._unit * terms)
+        return bounds._replace(arithmetic=bounds.arithmetic + _OF_MOVE * self._unit * terms)
 
     def _of_sum(self, of_theta: float, of_m: float) -> ErrorBounds:
-        """Return the error bounds of a sum of theta and m, with these weights."""
+        """Return the error bounds of of_theta * theta + of_m * m."""
         runs: list[tuple[Any, Any, Any]] = [self._exact, self._stored]
         exact, stored = (of_theta * theta + of_m * m for theta, m, _ in runs)
         floor = np.abs(_as_float64(np.subtract(stored, exact)))
-        # The truth itself is rounded to float64.
-        own = half_ulp(np.abs(_as_float64(exact)), "float64")
+        # The ground truth itself is rounded to float64.
+        of_truth = half_ulp(np.abs(_as_float64(exact)), "float64")
         ee, ef, ff = self._variance
-        found = ErrorBounds(
+        bounds = ErrorBounds(
             floor,
-            self._storage.of_sum(of_theta, of_m) + own,
+            self._storage.of_sum(of_theta, of_m) + of_truth,
             self._arithmetic.of_sum(of_theta, of_m),
             of_theta**2 * ee + 2 * of_theta * of_m * ef + of_m**2 * ff,
         )
         if self._of_state is None:
-            return found
-        return found._replace(
-            storage=found.storage + self._of_state.bound(of_theta, of_m),
-            arithmetic=found.arithmetic + self._of_state.bias(of_theta, of_m),
-            variance=found.variance + self._of_state.variance(of_theta, of_m),
+            return bounds
+        return bounds._replace(
+            storage=bounds.storage + self._of_state.bound(of_theta, of_m),
+            arithmetic=bounds.arithmetic + self._of_state.bias(of_theta, of_m),
+            variance=bounds.variance + self._of_state.variance(of_theta, of_m),
         )
 
     def _store(self, theta: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -177,20 +177,20 @@ class Bounds:
         return np.asarray(np.rint(stored / units) * units, np.float64)
 
     def _second_moment(self, v: Array, g: Array, new_v: Array, c: Scalars) -> Array:
-        """Return how far v may be off, after the update."""
+        """Return the error bound of v after the update."""
         squared = g * g
         step = min(c.averaging, c.sigma) * np.abs(squared - v)
         of_square = c.averaging * (1 + 2 * self._of_gradient) * squared
         local = self._unit * (new_v + _OF_AVERAGE * step + of_square)
-        off: Array = c.sigma * self._of_v + local + 3 * self._tiny
-        return off
+        error: Array = c.sigma * self._of_v + local + 3 * self._tiny
+        return error
 
     def _direction(self, g: Array, v: Array, c: Scalars) -> tuple[Array, Array]:
-        """Return |u|, and how far u may be off."""
-        v, off = v / c.bias_correction, self._of_v / c.bias_correction
+        """Return |u|, and the error bound of u."""
+        v, of_v = v / c.bias_correction, self._of_v / c.bias_correction
         with np.errstate(divide="ignore", invalid="ignore"):
-            least = np.sqrt(np.maximum(v - off, 0))
-            of_root = off / (np.sqrt(v) + least + np.finfo(float).tiny)
+            least = np.sqrt(np.maximum(v - of_v, 0))
+            of_root = of_v / (np.sqrt(v) + least + np.finfo(float).tiny)
             direction = np.where(g == 0, 0.0, np.abs(g) / (np.sqrt(v) + c.eps))
             roundings = _OF_DIRECTION + self._of_gradient
             relative = of_root / (least + c.eps) + roundings * self._unit
@@ -200,7 +200,7 @@ class Bounds:
     def _committed(
         self, theta: Array, m: Array, new_m: Array, u: Array, h: dict[str, float]
     ) -> tuple[Array, Array]:
-        """Return what the arithmetic of one update adds to the errors of theta and m."""
+        """Return the errors that the arithmetic of one update adds to theta and to m."""
         alpha, beta, gamma, unit = h["alpha"], h["beta"], h["gamma"], self._unit
         pull = self._pull(h) * theta
         mixed = m + gamma * abs(1 - alpha * beta) * pull
@@ -222,11 +222,11 @@ class Bounds:
 
     @staticmethod
     def _pull(h: dict[str, float]) -> float:
-        """Return lambda / beta, by which weight decay reaches the momentum, if it does."""
+        """Return lambda / beta, weight decay's factor in the momentum; 0 if it has none."""
         return h["weight_decay"] / h["beta"] if h["decay_momentum"] else 0.0
 
     def _of_schedule(self, name: str) -> float:
-        """Return how far a schedule may be off that is evaluated in the run's precision."""
+        """Return the error of a schedule that is evaluated in the run's precision."""
         schedule = getattr(self._group, name)
         if schedule is None:
             return 0.0
@@ -234,11 +234,11 @@ class Bounds:
 
 
 class _Carried:
-    """Bounds of errors of theta and m that every update adds to and carries on.
+    """Bounds of the errors of theta and m, propagated by every update.
 
-    Within a block of updates the recurrence is applied in absolute values. These grow where the
-    true one turns, as it does for weights that swing: so what a block has left is carried on by
-    the product of the matrices themselves.
+    Within a block of updates, the recurrence is applied in absolute values. For weights that
+    oscillate these overestimate the growth, so from block to block the errors are propagated by
+    the product of the signed matrices.
     """
 
     def __init__(self, zero: Array, length: int) -> None:
@@ -249,7 +249,7 @@ class _Carried:
         self._products = np.zeros((0, 2, 2))
 
     def step(self, matrix: Array, in_theta: Array, in_m: Array) -> None:
-        """Carry (theta, m) on by a matrix, and add to it."""
+        """Multiply the errors of (theta, m) by a matrix, and add those of this update."""
         self._block = np.abs(matrix) @ self._block + np.stack([in_theta, in_m])
         self._products = matrix @ self._products
         self._made += 1
@@ -264,19 +264,19 @@ class _Carried:
         return self.of_sum(1.0, 0.0)
 
     def of_sum(self, of_theta: float, of_m: float) -> Array:
-        """Return the bound of the error of a sum of theta and m, with these weights."""
+        """Return the error bound of of_theta * theta + of_m * m."""
         weights = np.array([of_theta, of_m])
         carried = np.einsum("bi,bin->n", np.abs(weights @ self._products), self._blocks)
-        found: Array = np.abs(weights) @ self._block + carried
-        return found
+        bound: Array = np.abs(weights) @ self._block + carried
+        return bound
 
 
 _Covariance = tuple[Array, Array, Array]
-"""Of theta with itself, of theta with m, of m with itself."""
+"""The variance of theta, the covariance of theta and m, and the variance of m."""
 
 
 def _spread(matrix: Array, covariance: _Covariance, added: Array) -> _Covariance:
-    """Return the covariance of (theta, m) times a matrix, with an independent error of theta."""
+    """Return the covariance of matrix @ (theta, m), plus the variance ``added`` of theta."""
     (a, b), (c, d) = matrix.tolist()
     ee, ef, ff = covariance
     return (
@@ -287,9 +287,9 @@ def _spread(matrix: Array, covariance: _Covariance, added: Array) -> _Covariance
 
 
 def half_ulp(magnitude: Array, dtype: str) -> Array:
-    """Return half a unit in the last place of numbers >= 0 in a dtype."""
+    """Return half a unit in the last place of numbers >= 0 in a dtype of ``FORMATS``."""
     bits, smallest = FORMATS[dtype]
-    _, exponent = np.frexp(magnitude)  # Of significands in [1/2, 1); of zero it is zero.
+    _, exponent = np.frexp(magnitude)  # Of significands in [1/2, 1); 0 for zero.
     exponent = np.where(magnitude == 0, smallest, exponent)
     half: Array = np.ldexp(0.5, np.maximum(exponent, smallest + 1) - bits)
     return half

@@ -1,4 +1,4 @@
-"""The entry of the command: says what to install where something is missing."""
+"""The entry point of the command: if a package is missing, it says what to install."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Algorithm 1, written down once more: the suite's own.
+"""The suite's own implementation of Algorithm 1, independent of ``innaprop_core``.
 
-The truth must share nothing with what it judges. Otherwise a mistake in the core that its own tests
-miss would be in both, and every backend would pass.
+If the ground truth used the core's code, a mistake there would be in the truth too, and every
+backend that has it would pass.
 """
 
 import decimal
@@ -16,27 +16,27 @@ DIGITS = 40
 
 
 def context() -> decimal.Context:
-    """Return the decimal context of the truth: 40 digits; what is not a number stays one."""
+    """Return the decimal context of the ground truth: 40 digits, and NaN instead of exceptions."""
     result = decimal.Context(prec=DIGITS)
     result.clear_traps()
     return result
 
 
 def decimals(values: NDArray[np.float64]) -> NDArray[np.object_]:
-    """Return numbers as decimal ones, which hold them exactly."""
+    """Return float64 numbers as Decimals of exactly the same value."""
     result = np.empty(values.shape, object)
     result[:] = [Decimal(value) for value in values.tolist()]
     return result
 
 
 class Exact:
-    """Parameters, psi and second moment as decimal numbers, updated by Algorithm 1 as printed.
+    """Parameters, psi and second moment as Decimals, updated by Algorithm 1 as printed.
 
-    Where alpha or beta change, psi changes such that the momentum
-    m = (psi - (1 - alpha beta) theta) / beta stays.
+    When alpha or beta changes, psi is recomputed so that the momentum
+    m = (psi - (1 - alpha beta) theta) / beta stays the same.
 
     Args:
-        theta: Initial parameters; decimal numbers, of shape (elements,).
+        theta: Initial parameters; Decimals, of shape (elements,).
     """
 
     def __init__(self, theta: NDArray[np.object_]) -> None:
@@ -47,17 +47,17 @@ class Exact:
         self._dampings: tuple[Decimal, Decimal] | None = None
 
     def psi(self, alpha: float, beta: float) -> Any:
-        """Return psi, of zero momentum if there was no update yet."""
+        """Return psi for these alpha and beta; before the first update the momentum is zero."""
         self._use(Decimal(alpha), Decimal(beta))
         return self._psi
 
     def replace(self, theta: NDArray[np.object_]) -> None:
-        """Set other parameters, and leave the momentum as it is."""
+        """Replace theta; the momentum stays the same."""
         self._keep_momentum()
         self.theta = theta
 
     def step(self, g: NDArray[np.object_], k: int, values: dict[str, Any]) -> None:
-        """Make update number k, with hyperparameters by the paper's names.
+        """Make update number k, starting at 1, with hyperparameters by the paper's names.
 
         Source: arXiv 2410.05871, Algorithm 1.
         """
@@ -93,7 +93,7 @@ class Exact:
 
 
 class Scalars(NamedTuple):
-    """The scalars of one update in momentum form; ``moved`` says what they do."""
+    """The scalars of one update in momentum form; ``moved`` uses them."""
 
     gamma: float
     decay: float
@@ -108,7 +108,7 @@ class Scalars(NamedTuple):
 
     @classmethod
     def of(cls, k: int, values: dict[str, Any]) -> "Scalars":
-        """Return those of update number k, of hyperparameters by the paper's names."""
+        """Return the scalars of update number k, from hyperparameters by the paper's names."""
         gamma, alpha, beta, sigma = (values[n] for n in ("gamma", "alpha", "beta", "sigma"))
         decay = values["weight_decay"]
         viscous = 1 - alpha * beta
@@ -127,7 +127,7 @@ class Scalars(NamedTuple):
 
 
 def moved(theta: Any, m: Any, v: Any, g: Any, s: Scalars) -> tuple[Any, Any, Any]:
-    """Return theta, m and v after an update in momentum form, in the arrays' own precision.
+    """Return theta, m and v after an update in momentum form, in the arrays' precision.
 
     Source: arXiv 2410.05871, Algorithm 1, with m = (psi - (1 - alpha beta) theta) / beta.
     """

@@ -1,8 +1,8 @@
-"""Cases as files, for implementations that no Python class can reach, and their outputs back.
+"""Cases and trajectories as files, for implementations that cannot be called from Python.
 
 ``export`` writes a folder: ``cases.json``, a README for implementers, and for every case a
-folder with ``inputs.safetensors`` and ``expected.safetensors``. The implementation puts
-``DTYPE.safetensors`` beside them. ``check`` judges those like any backend's trajectory.
+folder with ``inputs.safetensors`` and ``expected.safetensors``. The implementation adds its output
+as ``DTYPE.safetensors`` to each folder. ``check`` judges outputs like any backend's trajectory.
 """
 
 import json
@@ -31,12 +31,13 @@ VERSION = 3
 HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay", "decay_momentum")
 """The last axis of ``hyperparameters``."""
 _EXPORTED = (PLAIN | {"count"}) - {"large parameters"}
-"""Features of cases that the numbers of every update describe, in files of a few MB."""
+"""Features of cases that can be exported: the inputs of their updates describe them completely,
+in files of a few MB."""
 _Tensors = dict[str, NDArray[Any]]
 
 
 def exportable(cases: Mapping[str, Case]) -> dict[str, Case]:
-    """Return those of some cases that files can describe: without events, ways and mixed dtypes."""
+    """Return the cases that can be exported: those without events, ways and mixed dtypes."""
     return {name: case for name, case in cases.items() if case.features <= _EXPORTED}
 
 
@@ -46,16 +47,16 @@ def export(
     truths: Mapping[str, Truth],
     done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write cases, with what an implementation is given and what is expected of it.
+    """Write cases with their inputs and expected outputs.
 
     Args:
-        folder: Where to write them; must not exist, or be empty.
-        cases: By name, all of them ``exportable``.
-        truths: The ground truth of each.
+        folder: Folder to write; must be empty or not exist.
+        cases: By name; all ``exportable``.
+        truths: Ground truths by case name.
         done: Called after every case.
 
     Raises:
-        FileExistsError: The folder is not empty. Nothing has been written then.
+        FileExistsError: The folder is not empty. Nothing is written.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"the folder must be new or empty, got {folder}, which is not")
@@ -77,21 +78,21 @@ def export(
         "suite": __version__,
         "cases": [json.loads(case.to_json()) for case in cases.values()],
     }
-    # Last: a folder without it is not whole, and is not taken for an export.
+    # Written last: a folder without it is incomplete, and is not read as an export.
     write_whole(folder / "cases.json", json.dumps(document, indent=1))
 
 
 def inputs(case: Case) -> _Tensors:
-    """Return what an implementation is given of a case; README.md in an export describes it."""
+    """Return the inputs of a case; the export's README.md describes them."""
     parameters = case.parameters()
     sizes = np.array([p.size for p in parameters], np.int64)
     hyperparameters = np.zeros((case.steps, len(parameters), len(HYPERPARAMETERS)))
     counts = np.zeros((case.steps, len(parameters)), np.int64)
-    owners = _chunk_of_each_parameter(case)
+    segment_of = _segment_of_each_parameter(case)
     for updates, step in enumerate(steps_of(case)):
-        of_segment = {update.segment: update for update in step if isinstance(update, Update)}
-        for i, segment in enumerate(owners):
-            if update := of_segment.get(segment):
+        update_of = {update.segment: update for update in step if isinstance(update, Update)}
+        for i, segment in enumerate(segment_of):
+            if update := update_of.get(segment):
                 counts[updates, i] = update.k
                 hyperparameters[updates, i] = [update.values[name] for name in HYPERPARAMETERS]
     wide = np.float64 if case.values == "float64" else np.float32
@@ -114,7 +115,7 @@ def read_cases(folder: Path) -> dict[str, Case]:
     """Return the cases of an export, by name.
 
     Raises:
-        ValueError: The folder holds no export, a damaged one, or one of a newer version.
+        ValueError: The folder holds no export, a damaged one, or one of another version.
     """
     try:
         document = json.loads((folder / "cases.json").read_text("utf-8"))
@@ -139,7 +140,7 @@ def read_cases(folder: Path) -> dict[str, Case]:
 
 
 def outputs(folder: Path, cases: Mapping[str, Case]) -> list[tuple[str, str]]:
-    """Return the name and dtype of every output that an implementation has put into an export."""
+    """Return case name and dtype of every output that an implementation has added to an export."""
     return [
         (name, dtype)
         for name, case in cases.items()
@@ -149,7 +150,7 @@ def outputs(folder: Path, cases: Mapping[str, Case]) -> list[tuple[str, str]]:
 
 
 def check(folder: Path, case: Case, dtype: str, truth: Truth) -> Verdict:
-    """Judge one output.
+    """Judge the output of one case in one dtype.
 
     Args:
         folder: The export.
@@ -158,7 +159,7 @@ def check(folder: Path, case: Case, dtype: str, truth: Truth) -> Verdict:
         truth: The case's ground truth.
 
     Raises:
-        ValueError: The file is damaged, or its theta is missing or of another shape or dtype.
+        ValueError: The file is damaged, or its theta is missing or has a wrong shape or dtype.
     """
     path = _output(folder, case.name, dtype)
     try:
@@ -196,14 +197,14 @@ def check_all(
 
     Args:
         folder: The export.
-        name: What to call the implementation.
+        name: Name of the implementation.
         cases: The export's cases, by name.
         truths: The ground truth of every case that has an output.
-        require: Take a case without output for a failure, in every dtype that others have one
-            in. Default False.
+        require: Whether a case without output is a failure, in each dtype in which some case has
+            one. Default False.
 
     Raises:
-        ValueError: There is no output at all.
+        ValueError: There is no output.
     """
     found = outputs(folder, cases)
     if not found:
@@ -242,7 +243,7 @@ def check_all(
 
 
 def counted(cases: int) -> str:
-    """Return a number of cases in words."""
+    """Return a number of cases with the noun, in singular or plural."""
     return "1 case" if cases == 1 else f"{cases} cases"
 
 
@@ -251,7 +252,11 @@ def _output(folder: Path, case: str, dtype: str) -> Path:
 
 
 def _repeated(case: Case, judged: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the values of all elements, of what is judged: of those that repeat, the extremes."""
+    """Return the values of all elements, from those of the judged elements.
+
+    Large parameters repeat their values, and the judged elements are the minimum and the maximum
+    over all copies. In the ground truth these are equal.
+    """
     parts, at = [], 0
     for shape in case.shapes:
         size = int(np.prod(shape))
@@ -259,9 +264,9 @@ def _repeated(case: Case, judged: NDArray[np.float64]) -> NDArray[np.float64]:
         period = case.period if case.period is not None and repeats else size
         parts.append(judged[:, at : at + period][:, np.arange(size) % max(period, 1)])
         at += 2 * period if repeats else period
-    # Row by row, which is the order that safetensors writes whatever the array's own is.
+    # safetensors writes an array's memory as it is, and reads it in C order.
     return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
-def _chunk_of_each_parameter(case: Case) -> list[int]:
+def _segment_of_each_parameter(case: Case) -> list[int]:
     return [i for i, segment in enumerate(segments(case)) for _ in segment.places]

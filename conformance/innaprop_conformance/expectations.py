@@ -1,11 +1,11 @@
-"""What is expected to fail, and why: a text file with a line for each.
+"""Expected failures (xfails): a text file of backends, dtypes and cases, with reasons.
 
-    # psi is stored in float32, which cannot hold the motion.
+    # psi is stored in float32, which loses the motion to cancellation.
     mine float32 long,*
     mine float16 gradients,sparse   # g^2 overflows
 
-A line names a backend, a dtype and a case; each may be a pattern, as in ``fnmatch``. What follows
-``#`` is the reason; a line without one takes the comment above it, up to the next empty line.
+A line names a backend, a dtype and a case; each may be a pattern, as in ``fnmatch``. The reason
+follows ``#``. Lines without a reason take it from the comment above them, until an empty line.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from pathlib import Path
 from innaprop_conformance.results import Conformance, Outcome, Results
 
 Known = Mapping[tuple[str, str], Iterable[str]]
-"""By backend and dtype the names of all cases that can be asked."""
+"""Names of all cases that may be run, by backend and dtype."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Expectation:
     """Cases that are expected to fail."""
 
     backend: str
-    """A pattern, as are dtype and case."""
+    """A pattern, like dtype and case."""
     dtype: str
     case: str
     reason: str
     where: str = ""
-    """File and line."""
+    """File and line of the expectation."""
 
     def matches(self, backend: str, dtype: str, case: str) -> bool:
-        """Return whether a case in a dtype of a backend is meant."""
+        """Return whether the expectation applies to a backend, dtype and case."""
         pairs = [(backend, self.backend), (dtype, self.dtype), (case, self.case)]
         return all(fnmatchcase(name, pattern) for name, pattern in pairs)
 
@@ -50,13 +50,14 @@ def read_expectations(paths: Iterable[Path]) -> list[Expectation]:
 def expect(
     results: Results, expectations: Sequence[Expectation], known: Known, strict: bool = True
 ) -> Results:
-    """Return results that know what was expected to fail.
+    """Return results with the expected failures marked.
 
     Args:
-        results: Of a run.
-        expectations: The first that matches a case gives its reason.
-        known: What could be asked, of every backend; in results there may be a part.
-        strict: Whether what is expected to fail must do so. Default True.
+        results: Results of a run.
+        expectations: A case takes its reason from the first expectation that matches it.
+        known: Names of all cases that may be run. A run may have included only some of them, and
+            an expectation is reported as unmatched only if it matches none of these.
+        strict: Whether a case that is expected to fail and passes is a failure. Default True.
     """
     unmatched = [
         f"{e.where}: {e.backend} {e.dtype} {e.case}"
@@ -68,9 +69,9 @@ def expect(
 
 
 def lines_of(results: Results) -> list[str]:
-    """Return a line for every case that failed, to begin a file of expected failures with.
+    """Return a line of an expectations file for every case that failed.
 
-    What was expected keeps its reason.
+    Expected failures keep their reasons.
     """
     lines = []
     for found in results.conformance:
@@ -108,7 +109,7 @@ def _read(path: Path) -> Iterable[Expectation]:
         where = f"{path.name}:{number}"
         text, _, comment = (part.strip() for part in line.partition("#"))
         if not text:
-            # A comment after lines is of those that follow.
+            # A comment below other lines starts a new block.
             above = [*(above if is_above else []), comment] if "#" in line else []
             is_above = bool(above)
             continue
@@ -118,6 +119,6 @@ def _read(path: Path) -> Iterable[Expectation]:
             raise ValueError(f"{where} must be BACKEND DTYPE CASE  # reason, got {line.strip()!r}")
         reason = comment or " ".join(filter(None, above))
         if not reason:
-            raise ValueError(f"{where} must say why: a comment behind {text!r} or above it")
+            raise ValueError(f"{where} must have a reason: a comment after {text!r} or above it")
         backend, dtype, case = fields
         yield Expectation(backend, dtype, case, reason, where)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes of text files."""
 
 import os
 import tempfile
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file; whoever looks for it sees the old one or the whole new one.
+    """Write a text file atomically: readers see the old content or the new, never a part.
 
     Args:
-        path: Where to write it.
-        text: What to write, as UTF-8.
+        path: File to write.
+        text: Its content, written as UTF-8.
 
     Raises:
         OSError: The file cannot be written.
@@ -19,7 +19,7 @@ def write_whole(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        # mkstemp makes files that only their owner may read; results are for others too.
+        # mkstemp makes files readable by their owner only.
         os.chmod(name, 0o644)
         os.replace(name, path.resolve())
     except BaseException:

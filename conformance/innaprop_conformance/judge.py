@@ -1,7 +1,7 @@
-"""The verdict on a trajectory: is it the ground truth, as far as its dtype can hold it?
+"""The verdict on a trajectory: does it stay within the tolerance around the ground truth?
 
-A trajectory passes if after every update no element's error is above the element's bound, nor
-the norm of all errors above the norm's: ``innaprop_conformance.tolerance`` has both.
+A trajectory passes if after every update each element's error is within the element's tolerance,
+and the norm of all errors is within the norm's: see ``innaprop_conformance.tolerance``.
 """
 
 from dataclasses import dataclass
@@ -14,56 +14,56 @@ from innaprop_conformance.cases.dtypes import judged_as
 from innaprop_conformance.truth import Truth
 
 POINTS = 100
-"""Number of updates, spread evenly, whose errors a verdict keeps."""
+"""Number of evenly spaced updates whose errors a verdict keeps."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one backend did on one case in one dtype."""
+    """The verdict on one backend's trajectory of one case in one dtype."""
 
     case: str
     dtype: str
     passed: bool
-    """Whether the error never exceeded the tolerance, and nothing else is wrong."""
+    """Whether the error never exceeded the tolerance and ``reason`` is None."""
     ulps: float
-    """Largest error of an element, in units in the last place of the largest magnitude that
-    its true value has had by then, in the case's dtype."""
+    """Largest error of an element, in units in the last place, in the judged dtype, of the largest
+    magnitude that the element's true value has had so far."""
     relative: float
-    """Largest error, as a norm, relative to the distance moved in the whole case."""
+    """Largest norm of the error, relative to the largest distance from the start."""
     floors: float
-    """Largest error, as a norm, in rounding floors of the whole case."""
+    """Largest norm of the error, relative to the floor at the end of the case."""
     tolerance_used: float
-    """Largest share of the allowed error that was used; above 1 is a failure."""
+    """Largest error relative to the tolerance; above 1 is a failure."""
     bound: float
-    """The same, of the elements' bounds alone."""
+    """The same for the elements' tolerances only, without the norm's."""
     worst_element: int
-    """Place of the element that used most of its bound, among the judged ones of the case."""
+    """Index, among the case's judged elements, of the element that used most of its tolerance."""
     worst_update: int
-    """The update after which it did, 1 for the first."""
+    """The update after which it did, starting at 1."""
     exceeded_at: int | None
     """The first update after which the error exceeded the tolerance, or None."""
     errors: tuple[float, ...]
-    """Error, as a norm, relative to the distance moved in the whole case: after every update,
-    or after 100 of them that are spread evenly and end with the last."""
+    """Norm of the error relative to the largest distance from the start: after every update, or
+    after 100 evenly spaced ones that include the first and the last."""
     reason: str | None = None
-    """What else is wrong with the run, or None: something that was given has been changed, or a
-    run that should be equal in every bit is not."""
+    """What else is wrong with the run, or None: an input was modified, or a repeated run differs
+    where it must be bitwise equal."""
 
 
 def judge(case: str, dtype: str, theta: Array, truth: Truth, reason: str | None = None) -> Verdict:
-    """Hold a trajectory to the truth.
+    """Judge a trajectory by the ground truth.
 
-    Where the truth is not a number, because a gradient was none, the trajectory must be none.
+    Where the truth is NaN, because a gradient was, the trajectory must be NaN or infinite.
 
     Args:
         case: Name of the case.
-        dtype: What the backend stored its parameters in, of ``cases.dtypes.STORAGE``.
-        theta: Parameters after every update, of the truth's shape (steps, elements).
+        dtype: The dtype in which the backend stored its parameters, of ``cases.dtypes.STORAGE``.
+        theta: Parameters after every update, of the truth's shape (steps, elements); float64.
         truth: The case's ground truth.
         reason: What else is wrong with the run. Default None, nothing.
 
     Raises:
-        ValueError: theta has another shape than the truth, or the truth has no tolerance for
+        ValueError: theta's shape differs from the truth's, or the truth has no tolerance for
             the dtype.
     """
     if theta.shape != truth.theta.shape:
@@ -74,7 +74,7 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth, reason: str | None 
         raise ValueError(f"dtype must be one of {', '.join(truth.tolerances)}, got {dtype!r}")
     dtype, given_dtype = judged_as(dtype), dtype
     tolerance = truth.tolerances[dtype]
-    # What is a number in one of them only is as wrong as can be.
+    # Finite in one of the two and not in the other is an infinite error.
     departure = np.nan_to_num(np.abs(theta - truth.theta), nan=np.inf, posinf=np.inf)
     departure[~np.isfinite(theta) & np.isnan(truth.theta)] = 0.0
     error = np.linalg.norm(departure, axis=1)
@@ -108,6 +108,6 @@ def judge(case: str, dtype: str, theta: Array, truth: Truth, reason: str | None 
 
 
 def _ratio(error: Array, scale: Array) -> Array:
-    """Divide; no error is no error, also where the scale is zero."""
+    """Return error / scale; 0 / 0 is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(error == 0, 0.0, np.divide(error, scale))

@@ -1,4 +1,4 @@
-"""Verdicts as JUnit XML, which continuous integration services read."""
+"""Results as JUnit XML, for continuous integration services."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from innaprop_conformance.results import Conformance, Outcome, Results, complain
 
 
 def write_junit(path: Path, results: Results) -> None:
-    """Write a test suite per backend, with a test per case and dtype, and its time.
+    """Write a test suite per backend, with a timed test per case and dtype.
 
-    A case without verdict is an error, with its reason. What fails as expected is a skipped
-    test, and so are a backend that cannot run here and a family of which it follows no case.
-    What passes unexpectedly is a failure, unless that is allowed.
+    A case without a verdict is an error, with its reason. An expected failure is a skipped test,
+    and so are a backend that cannot run here and a family of which the backend runs no case. An
+    unexpected pass is a failure if expectations are strict.
 
     Args:
-        path: Where to write it; the file appears whole or not at all.
-        results: What a run has found.
+        path: File to write; the write is atomic.
+        results: Results of a run.
 
     Raises:
         OSError: The file cannot be written.
@@ -65,7 +65,7 @@ def _problem(found: Conformance, name: str, outcome: Outcome) -> Error | Failure
             return Skipped(f"fails as expected: {found.expected[name]}")
         case Outcome.XPASSED if found.strict:
             expected = found.expected[name]
-            return Failure(f"{name} in {found.dtype} passed, and was expected to fail: {expected}")
+            return Failure(f"{name} in {found.dtype} passed although expected to fail: {expected}")
     return None
 
 

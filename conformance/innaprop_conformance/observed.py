@@ -1,4 +1,4 @@
-"""What is judged of a run: its parameters, psi as the adapter reports it, or a moving average."""
+"""The judged quantity of a run: its parameters, its psi, or a moving average of the parameters."""
 
 from typing import Any
 
@@ -13,42 +13,42 @@ class Theta:
     """The parameters themselves."""
 
     def updated(self, exact: Exact, values: dict[str, Any]) -> None:
-        """Take note of an update of the exact run, made with these hyperparameters."""
+        """Record an update of the exact run, made with these hyperparameters."""
 
     def value(self, exact: Exact) -> Array:
-        """Return the true values of what is judged; float64."""
+        """Return the true values of the judged quantity; float64."""
         return exact.theta.astype(np.float64)
 
     def errors(self, dtype: str, bounds: Bounds) -> ErrorBounds:
-        """Return the error bounds of what is judged, in a dtype; once after each update."""
+        """Return the judged quantity's error bounds in a dtype; call it once after each update."""
         return bounds.errors()
 
 
 class Psi(Theta):
-    """psi, by the alpha and beta of the last update."""
+    """psi, for the alpha and beta of the last update."""
 
     def __init__(self) -> None:
         self._dampings = (0.0, 1.0)
 
     def updated(self, exact: Exact, values: dict[str, Any]) -> None:
-        """Take note of an update of the exact run, made with these hyperparameters."""
+        """Record an update of the exact run, made with these hyperparameters."""
         self._dampings = values["alpha"], values["beta"]
 
     def value(self, exact: Exact) -> Array:
-        """Return the true values of what is judged; float64."""
+        """Return the true values of the judged quantity; float64."""
         psi: Array = exact.psi(*self._dampings).astype(np.float64)
         return psi
 
     def errors(self, dtype: str, bounds: Bounds) -> ErrorBounds:
-        """Return the error bounds of what is judged, in a dtype; once after each update."""
+        """Return the judged quantity's error bounds in a dtype; call it once after each update."""
         return bounds.errors_of_psi(*self._dampings)
 
 
 class Average(Theta):
-    """The moving average: of the first parameters themselves, then a mix with each new ones.
+    """The exponential moving average of the parameters; it starts at those after the first update.
 
     Args:
-        momentum: The share of the old average in the new one.
+        momentum: The weight of the old average in the new one.
     """
 
     def __init__(self, momentum: float) -> None:
@@ -57,14 +57,14 @@ class Average(Theta):
         self._error_bounds: dict[str, ErrorBounds] = {}
 
     def value(self, exact: Exact) -> Array:
-        """Return the true values of what is judged; float64."""
+        """Return the true values of the judged quantity; float64."""
         theta = exact.theta.astype(np.float64)
         old = self._average
         self._average = theta if old is None else old + (1 - self._momentum) * (theta - old)
         return np.asarray(self._average)
 
     def errors(self, dtype: str, bounds: Bounds) -> ErrorBounds:
-        """Return the error bounds of what is judged, in a dtype; once after each update."""
+        """Return the judged quantity's error bounds in a dtype; call it once after each update."""
         new, old, mu = bounds.errors(), self._error_bounds.get(dtype), self._momentum
         if old is not None:
             bits, _ = FORMATS[dtype]
@@ -73,7 +73,7 @@ class Average(Theta):
                 mu * old.floor + (1 - mu) * new.floor,
                 mu * old.storage + (1 - mu) * new.storage,
                 mu * old.arithmetic + (1 - mu) * new.arithmetic + rounded,
-                # Of errors that may all be the same.
+                # The errors of different updates may be fully correlated.
                 (mu * np.sqrt(old.variance) + (1 - mu) * np.sqrt(new.variance)) ** 2,
             )
         self._error_bounds[dtype] = new

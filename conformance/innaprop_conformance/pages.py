@@ -1,4 +1,4 @@
-"""Tables in pages of documentation, made by a command."""
+"""Generated parts of documentation pages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,21 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def marks(name: str) -> tuple[str, str]:
-    """Return the lines that a part of a page begins and ends with."""
+    """Return the marker lines at the beginning and the end of a generated part."""
     return f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->\n"
 
 
 def write_part(page: Path, name: str, text: str) -> None:
-    """Write a part of a page, between its two marks; the page appears whole or not at all.
+    """Replace the text between two markers of a page; the write is atomic.
 
     Args:
-        page: A file with ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, a line each.
+        page: A file with the lines ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``.
         name: NAME.
-        text: What is to stand between them.
+        text: The new text between them.
 
     Raises:
         OSError: The page cannot be read or written.
-        ValueError: A mark is not there exactly once, or the end stands before the beginning.
+        ValueError: A marker is missing, is there twice, or the end comes before the beginning.
     """
     whole = page.read_text(encoding="utf-8")
     begin, end = marks(name)

@@ -14,7 +14,7 @@ from innaprop_conformance.training.task import Training
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    # The same results make the same file.
+    # For reproducible files.
     "svg.hashsalt": "innaprop",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -38,10 +38,10 @@ _DTYPE_COLORS = {
 
 
 def error_plot(results: Sequence[Conformance]) -> str | None:
-    """Plot error against step, a panel per backend; None where nothing ran.
+    """Plot the error over the run, with a panel per backend; None if nothing ran.
 
-    Lines are medians over the cases, bands reach from the smallest to the largest. The cases are
-    of different length, so that the axis is the share of their updates.
+    Lines are medians over the cases, and bands reach from the minimum to the maximum. Cases differ
+    in length, so the horizontal axis is the fraction of their updates.
     """
     ran: dict[str, list[Conformance]] = {}
     for result in results:
@@ -64,7 +64,7 @@ def error_plot(results: Sequence[Conformance]) -> str | None:
                         for v in result.verdicts
                     ]
                 )
-                # A logarithmic axis has no place for an error of zero, nor for one beyond all.
+                # A logarithmic axis cannot show zero or infinity.
                 curves = np.clip(np.nan_to_num(curves, nan=np.inf), 1e-18, 1e3)
                 ax.fill_between(
                     share, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0
@@ -87,7 +87,7 @@ def error_plot(results: Sequence[Conformance]) -> str | None:
 
 
 def loss_plot(results: Sequence[Learning], truth: Training) -> str | None:
-    """Plot the loss curves, and how far each is from NumPy's; None where nothing ran."""
+    """Plot the loss curves, and the difference of each from NumPy's; None if nothing ran."""
     ran = [r for r in results if "INNAprop" in r.trainings]
     if not ran:
         return None
@@ -96,7 +96,7 @@ def loss_plot(results: Sequence[Learning], truth: Training) -> str | None:
         left, right = figure.subplots(1, 2)
         handles = []
         for i, result in enumerate(ran):
-            # The curves lie on each other: let each show a dash in turn.
+            # The curves coincide, so they are drawn as interleaved dashes.
             dashes = (6 * i, (6, 6 * (len(ran) - 1))) if len(ran) > 1 else "-"
             losses = result.trainings["INNAprop"].losses
             left.plot(_smooth(losses), color=f"C{i}", linestyle=dashes, linewidth=2.5)
@@ -124,7 +124,7 @@ def loss_plot(results: Sequence[Learning], truth: Training) -> str | None:
 
 
 def _smooth(losses: Sequence[float]) -> np.ndarray:
-    """Return the mean over each step and the up to nine before it."""
+    """Return the running mean over ten steps, or fewer at the start."""
     return np.array([np.mean(losses[max(0, i - 9) : i + 1]) for i in range(len(losses))])
 
 

@@ -1,7 +1,7 @@
-"""Processes that work for the suite, and say in lines of JSON how far they are.
+"""Worker processes, which exchange lines of JSON with the suite.
 
-A worker is a module with a ``main``. It reads JSON objects from standard input and writes its own,
-one per line, by ``answers``; what frameworks print goes to standard error.
+A worker is a module with a ``main``. It reads JSON objects from standard input, one per line, and
+writes its own with ``answers``. Everything that frameworks print goes to standard error.
 """
 
 import json
@@ -18,17 +18,17 @@ from typing import Any
 Message = dict[str, Any]
 
 TIMEOUT = 3600.0
-"""Seconds without an answer after which a process is ended, if nothing else is said."""
+"""Default number of seconds without an answer after which a process is killed."""
 
 
 class Worker:
-    """A process of this interpreter that runs a module; a context that ends it.
+    """A process that runs a module in this interpreter; a context manager that kills it.
 
     Args:
-        module: Its full name.
-        *arguments: For its command line.
-        environment: Variables to set for it, besides this process's.
-        timeout: Seconds without an answer after which it is ended. Default ``TIMEOUT``.
+        module: The module's full name.
+        *arguments: Its command line.
+        environment: Environment variables, added to those of this process.
+        timeout: Seconds without an answer after which it is killed. Default ``TIMEOUT``.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Worker:
     ) -> None:
         self._timeout, self._is_late = timeout, False
         self._ended = threading.Event()
-        # Closed with the process.
+        # Closed in __exit__.
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -54,14 +54,14 @@ class Worker:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def tell(self, message: Any) -> None:
-        """Write a line of JSON to its standard input; what it died of, ``death`` says."""
+        """Write a line of JSON to its standard input; if it has died, ``death`` says why."""
         assert self._process.stdin is not None
         self._heard()
         with suppress(BrokenPipeError):
             print(json.dumps(message), file=self._process.stdin, flush=True)
 
     def answers(self) -> Iterator[Message]:
-        """Yield what it says, until it ends."""
+        """Yield its answers until it exits."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._heard()
@@ -69,11 +69,11 @@ class Worker:
 
     @property
     def is_late(self) -> bool:
-        """Whether it was ended because it did not answer in time."""
+        """Whether it was killed because it did not answer in time."""
         return self._is_late
 
     def death(self) -> str | None:
-        """Wait until the process has ended; return why it died, or None."""
+        """Wait for the process to exit; return why it died, or None if it ended normally."""
         code = self._process.wait()
         if not code:
             return None
@@ -86,7 +86,7 @@ class Worker:
         return ": ".join([said, *lines[-1:]])
 
     def end(self) -> None:
-        """End the process, if it has not ended; may be called from another thread."""
+        """Kill the process if it is still running; may be called from another thread."""
         self._ended.set()
         self._process.kill()
 
@@ -95,7 +95,7 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        # Waits, and closes the pipes; what was not read is lost.
+        # Waits, and closes the pipes; unread answers are lost.
         with suppress(BrokenPipeError):
             self._process.__exit__(None, None, None)
         self._stderr.close()
@@ -112,9 +112,9 @@ class Worker:
 
 
 def answers() -> Callable[[Message], None]:
-    """Return what writes a line of JSON to standard output, which nothing else reaches from now on.
+    """Return a function that writes a line of JSON to standard output; for a worker's ``main``.
 
-    For a worker's ``main``.
+    From then on, everything else that is printed to standard output goes to standard error.
     """
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

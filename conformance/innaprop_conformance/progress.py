@@ -1,4 +1,4 @@
-"""How far the work is: bars on a terminal, a plain line now and then elsewhere."""
+"""Progress: bars on a terminal, otherwise a plain line every half minute."""
 
 import threading
 import time
@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 EVERY = 30.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines if there is no terminal."""
 
 
 @contextmanager
 def progress_bars(console: Console, every: float = EVERY) -> Iterator[Progress]:
-    """Show how far each piece of work is while it is being done.
+    """Show the progress of every task while the context is active.
 
     Args:
         console: Where to show it.
-        every: Seconds between two lines, where the console is no terminal. Default ``EVERY``.
+        every: Seconds between two lines if the console is not a terminal. Default ``EVERY``.
     """
     progress = Progress(
         TextColumn("{task.description:<18}"),
@@ -54,7 +54,7 @@ def progress_bars(console: Console, every: float = EVERY) -> Iterator[Progress]:
 
 
 def _so_far(progress: Progress) -> str:
-    """Return what is being done, and how much of all is done."""
+    """Return how much of all is done, and the progress of the running tasks."""
     tasks = progress.tasks
     done, total = sum(t.completed for t in tasks), sum(t.total or 0 for t in tasks)
     working = [

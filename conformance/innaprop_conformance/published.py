@@ -1,4 +1,4 @@
-"""What results look like in other places: a row each in a page, a badge each in a README."""
+"""Results as rows of a documentation table, and as badges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ COLUMNS = ("backend", "dtype", "versions", "cases passed", "allowed error used",
 
 @dataclass(frozen=True)
 class _Found:
-    """A backend that ran, and the results that it is in."""
+    """A backend that ran, with its results."""
 
     subject: Subject
     conformance: list[Conformance]
@@ -18,10 +18,10 @@ class _Found:
 
 
 def table_rows(every: Sequence[Results]) -> list[tuple[str, ...]]:
-    """Return a row per backend that ran and dtype, of ``COLUMNS``.
+    """Return a row, of ``COLUMNS``, per dtype of each backend that ran.
 
     Args:
-        every: Results of runs. Of a backend that is in several the last ones count.
+        every: Results of runs. If a backend is in several, the last one counts.
     """
     return [
         (
@@ -40,10 +40,10 @@ def table_rows(every: Sequence[Results]) -> list[tuple[str, ...]]:
 
 
 def badges(results: Results) -> dict[str, dict[str, str | int]]:
-    """Return by backend an answer for the endpoint badge of shields.io.
+    """Return, by backend, the JSON that shields.io's endpoint badge expects.
 
-    Green: every case passed. Yellow: some failed as expected. Red: others failed. Grey: it did
-    not run.
+    Green: every case passed. Yellow: all failures were expected. Red: some were not. Grey: the
+    backend did not run.
     """
     ran = _ran([results])
     made: dict[str, dict[str, str | int]] = {}
@@ -75,7 +75,7 @@ def _ran(every: Sequence[Results]) -> dict[str, _Found]:
 
 
 def _passed(conformance: Sequence[Conformance]) -> str:
-    """Return how many cases of how many passed, and what was expected of others."""
+    """Return how many of the cases passed, failed as expected, and passed unexpectedly."""
     asked = sum(len(c.asked) for c in conformance)
     passed = sum(sum(v.passed for v in c.verdicts) for c in conformance)
     expected = sum(c.counts(Outcome.XFAILED) for c in conformance)

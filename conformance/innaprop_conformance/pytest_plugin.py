@@ -1,7 +1,7 @@
-"""Options for the suite as tests.
+"""pytest options of the suite.
 
-``pytest -p innaprop_conformance.pytest_plugin --pyargs innaprop_conformance`` loads them. No entry
-point does: what is installed for one run would be loaded in all others too.
+``pytest -p innaprop_conformance.pytest_plugin --pyargs innaprop_conformance`` loads them. There is
+no pytest entry point, since pytest would load it in every run in the environment.
 """
 
 from typing import Any

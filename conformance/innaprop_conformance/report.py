@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else."""
+"""The report: one self-contained HTML file."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from innaprop_conformance.training.task import Task
 
 
 def write_report(path: Path, results: Results) -> None:
-    """Write the report; the file appears whole or not at all.
+    """Write the report; the write is atomic.
 
     Args:
-        path: Where to write it.
-        results: What a run has found.
+        path: File to write.
+        results: Results of a run.
 
     Raises:
         OSError: The file cannot be written.

@@ -1,7 +1,7 @@
-"""What a run has found, as one object and as one JSON file.
+"""The results of a run, as an object and as a JSON file.
 
-``schema/results.json`` describes the file. Numbers that are infinite or not a number, which
-JSON does not know, are null in it: an error that is as large as can be.
+``schema/results.json`` describes the file. JSON has no infinities and NaNs: the file has null for
+them, and null is read as infinity.
 """
 
 import json
@@ -29,33 +29,33 @@ from innaprop_conformance.training.task import Training
 FORMAT = "innaprop-conformance-results"
 VERSION = 3
 _PLAIN = ("families", "seed", "unmatched", "made", "machine", "innaprop", "suite")
-"""Members of the file that are what they are in ``Results``."""
+"""Fields of ``Results`` that the file holds as they are."""
 _ERRORS = ("ulps", "relative", "floors", "tolerance_used", "bound")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A backend that was asked for."""
+    """A backend that was chosen to run."""
 
     name: str
     versions: dict[str, str]
     """Versions of its distributions."""
     missing: list[str]
-    """What it would need to run here; empty if it ran."""
+    """What it lacks to run here; empty if it ran."""
     trains: bool
-    """Whether it can train the demonstration's network."""
+    """Whether it can train the demo's network."""
     mode: str = "eager"
-    """How it runs: as ``Backend.mode``."""
+    """How it runs; see ``Backend.mode``."""
 
     @classmethod
     def of(cls, name: str, backend: type[Backend]) -> "Subject":
-        """Return what there is to say of a backend before it runs."""
+        """Return the description of a backend that has not run yet."""
         trains = bool(backend.optimizers)
         return cls(name, backend.versions(), backend.missing(), trains, backend.mode)
 
 
 class Outcome(StrEnum):
-    """What became of a case."""
+    """The outcome of a case."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -63,36 +63,36 @@ class Outcome(StrEnum):
     ERROR = "error"
     """It has no verdict."""
     XFAILED = "failed as expected"
-    """It exceeded its tolerance or has no verdict, as expected."""
+    """It exceeded its tolerance or has no verdict, which was expected."""
     XPASSED = "passed unexpectedly"
-    """It passed, and was expected to fail."""
+    """It passed, although it was expected to fail."""
 
 
 @dataclass(frozen=True)
 class Conformance:
-    """What the cases said of one backend in one dtype."""
+    """The results of one backend in one dtype."""
 
     backend: str
     dtype: str
     asked: list[str]
-    """Names of the cases that it was to follow."""
+    """Names of the cases that it had to run."""
     verdicts: list[Verdict] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
-    """By case why it has no verdict, where the case itself is the reason."""
+    """Errors raised by single cases, which have no verdict; by case."""
     failure: str | None = None
-    """Why the backend was not followed to the end, or None."""
+    """Why the backend did not run all cases, or None."""
     not_applicable: dict[str, str] = field(default_factory=dict)
-    """Families of which it follows no case, and why."""
+    """Why it runs no case of a family; by family."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """By case how long it was followed, where it was."""
+    """How long a case took; by case, for those that ran."""
     expected: dict[str, str] = field(default_factory=dict)
-    """By case why it is expected to fail."""
+    """Why a case is expected to fail; by case."""
     strict: bool = True
-    """Whether a case that is expected to fail must do so."""
+    """Whether a case that passes although it is expected to fail is a failure."""
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
-        """What became of every case that was asked."""
+        """The outcome of every case in ``asked``."""
         passed = {verdict.case: verdict.passed for verdict in self.verdicts}
         return {case: self._outcome(passed.get(case), case in self.expected) for case in self.asked}
 
@@ -101,17 +101,18 @@ class Conformance:
         """Whether every case passed, or failed as expected."""
         outcomes = self.outcomes.values()
         bad = {Outcome.FAILED, Outcome.ERROR, *([Outcome.XPASSED] if self.strict else [])}
-        # What kills its process, as expected, takes the verdicts of the cases after it along.
-        ended = self.failure is None or len(self.verdicts) < len(self.asked)
-        return ended and bad.isdisjoint(outcomes)
+        # A case that is expected to kill the process also costs the later cases their verdicts. So
+        # a failure of the process counts by itself only if every case has a verdict.
+        ended_well = self.failure is None or len(self.verdicts) < len(self.asked)
+        return ended_well and bad.isdisjoint(outcomes)
 
     def counts(self, outcome: Outcome) -> int:
         """Return how many cases have an outcome."""
         return list(self.outcomes.values()).count(outcome)
 
     def why_no_verdict(self, case: str) -> str:
-        """Return why a case that was asked has no verdict."""
-        return self.errors.get(case) or self.failure or "it gave no result, and no reason"
+        """Return why a case in ``asked`` has no verdict."""
+        return self.errors.get(case) or self.failure or "it returned neither a result nor an error"
 
     @staticmethod
     def _outcome(passed: bool | None, is_expected_to_fail: bool) -> Outcome:
@@ -121,7 +122,7 @@ class Conformance:
 
 
 def complaint(verdict: Verdict) -> str:
-    """Return in a sentence what is wrong with a trajectory, with case and dtype."""
+    """Return a sentence that says what is wrong with a trajectory, with case and dtype."""
     if verdict.reason:
         return f"{verdict.case} in {verdict.dtype}: {verdict.reason}"
     return (
@@ -134,30 +135,30 @@ def complaint(verdict: Verdict) -> str:
 
 @dataclass(frozen=True)
 class Learning:
-    """What became of the training in one backend."""
+    """The results of the training in one backend."""
 
     backend: str
     trainings: dict[str, Training] = field(default_factory=dict)
-    """By optimizer: "INNAprop", and "AdamW" where the framework has one."""
+    """By optimizer: "INNAprop", and "AdamW" if the framework has one."""
     failure: str | None = None
     """Why a training is missing, or None."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a run has found."""
+    """All results of a run."""
 
     backends: list[Subject]
     conformance: list[Conformance] = field(default_factory=list)
     training: list[Learning] = field(default_factory=list)
     reference: Training | None = None
-    """NumPy's training in float64; None where nothing was trained."""
+    """NumPy's training in float64; None if nothing was trained."""
     families: dict[str, list[str]] = field(default_factory=dict)
     """Names of the cases, by family."""
     seed: int = 0
-    """Of the cases' values."""
+    """Seed of the cases' values."""
     unmatched: list[str] = field(default_factory=list)
-    """Lines of expected failures that match no case of any backend."""
+    """Expectations that match no case of any backend."""
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: str = field(
         default_factory=lambda: (
@@ -172,7 +173,7 @@ class Results:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Return the versions of everything that took part."""
+        """The versions of the suite, of this project and of all distributions involved."""
         every = {"innaprop-conformance": self.suite, "innaprop": self.innaprop}
         for subject in self.backends:
             every |= subject.versions
@@ -188,7 +189,7 @@ def by_family(cases: Mapping[str, Case]) -> dict[str, list[str]]:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write results as JSON; the file appears whole or not at all.
+    """Write results as JSON; the write is atomic.
 
     Raises:
         OSError: The file cannot be written.
@@ -202,7 +203,7 @@ def read_results(path: Path) -> Results:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not such a file, or of another version.
+        ValueError: It is not a file of results, or has another version.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

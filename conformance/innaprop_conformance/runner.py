@@ -1,4 +1,4 @@
-"""Every backend in a process of its own, and what came of it."""
+"""Runs every backend in its own process, and judges its results."""
 
 import json
 import os
@@ -28,23 +28,23 @@ Truths = Mapping[tuple[str, str], Truth]
 Result = TypeVar("Result")
 
 TIMEOUT = 600.0
-"""Seconds that a backend may take for one case, its first one with all that it imports, or
-for one step of the training."""
+"""Seconds that a backend may take for one case, or for one step of the training. The first case
+includes the imports."""
 
 
 def find_truths(
     backends: Backends, cases: Cases, progress: Progress, processes: int | None = None
 ) -> Truths:
-    """Return the ground truths that backends are held to.
+    """Return the ground truths of all cases that these backends run.
 
     Args:
         backends: By name.
         cases: By name.
-        progress: Where a bar is shown.
-        processes: How many compute. Default None, as many as there are cores.
+        progress: Gets a bar.
+        processes: Number of processes. Default None, the number of cores.
 
     Returns:
-        Truths by case and what the backend counts.
+        Ground truths, by name of the case and ``Backend.counts``.
     """
     keys = {
         _truth_of(backend, case): case
@@ -63,18 +63,18 @@ def run_cases(
     processes: int | None = None,
     timeout: float = TIMEOUT,
 ) -> list[Conformance]:
-    """Let every backend that can run here follow every case that it can, and judge it.
+    """Run every case in every backend that supports it and can run here, and judge the results.
 
     Args:
         backends: By name.
         cases: By name.
-        truths: What ``find_truths`` has found.
-        progress: Where bars are shown.
-        processes: Backends at a time. Default None, as many as there are cores.
-        timeout: Seconds for a case after which a backend is ended. Default ``TIMEOUT``.
+        truths: As returned by ``find_truths``.
+        progress: Gets a bar per backend.
+        processes: Number of backends at a time. Default None, the number of cores.
+        timeout: Seconds for a case after which a backend is killed. Default ``TIMEOUT``.
     """
 
-    def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> list[Conformance]:
+    def run_one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> list[Conformance]:
         document = [case.to_json() for case in cases.values()]
         Path(folder, "cases.json").write_text(json.dumps(document))
         followed = _Followed()
@@ -98,9 +98,9 @@ def run_cases(
         asked = [backend.asked(cases, dtype) for dtype in backend.dtypes]
         return sum(case.steps for some in asked for case in some.values())
 
-    # Those with most to do first, or one process would be waited for.
+    # Longest first: a long one that starts last would run alone at the end.
     ordered = {name: backends[name] for name in sorted(backends, key=updates, reverse=True)}
-    results = _each(ordered, total, one, failed, progress, processes, timeout)
+    results = _each(ordered, total, run_one, failed, progress, processes, timeout)
     order = list(backends)
     return sorted(
         (conformance for result in results for conformance in result),
@@ -118,7 +118,7 @@ def _judged(
     followed: "_Followed",
     death: str | None,
 ) -> Conformance:
-    """Judge what a worker has left in a folder, of one dtype."""
+    """Judge the trajectories in one dtype that a worker has written to a folder."""
     asked = backend.asked(cases, dtype)
     errors = {case: text for (of, case), text in followed.errors.items() if of == dtype}
     verdicts = []
@@ -131,10 +131,10 @@ def _judged(
             verdicts.append(judge(case.name, dtype, np.load(file), truth, reason))
         except Exception as error:
             errors[case.name] = f"{type(error).__name__}: {error}"
-    lacking = len(asked) - len(verdicts) - len(errors)
-    failure = f"{lacking} cases are without verdict" if lacking else None
-    # A process that dies after its last case is that dtype's failure.
-    if death and (lacking or dtype == followed.dtype):
+    missing = len(asked) - len(verdicts) - len(errors)
+    failure = f"{missing} cases have no verdict" if missing else None
+    # If a process dies after its last case, the failure belongs to that case's dtype.
+    if death and (missing or dtype == followed.dtype):
         failure = f"{followed.where}{death}"
     if dtype not in (*STORAGE, *NARROW_STATE):
         offered = ", ".join((*STORAGE, *NARROW_STATE))
@@ -152,7 +152,7 @@ def _judged(
 
 
 def _truth_of(backend: type[Backend], case: Case) -> tuple[str, str]:
-    # Only where a gradient is missing do the counts differ.
+    # The two ways of counting differ only if a gradient is missing.
     return case.name, backend.counts if case.absences else "parameter"
 
 
@@ -166,9 +166,9 @@ def run_training(
     processes: int | None = None,
     timeout: float = TIMEOUT,
 ) -> list[Learning]:
-    """Let every backend train the task, of those that can, as ``run_cases`` does."""
+    """Train the task in every backend that can; arguments as in ``run_cases``."""
 
-    def one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> Learning:
+    def run_one(name: str, backend: type[Backend], folder: Path, job: "_Job") -> Learning:
         death = job.run("train", name, backend, folder, lambda answer: None)
         trainings = {
             optimizer: Training(**json.loads(file.read_text()))
@@ -190,22 +190,22 @@ def run_training(
     def total(backend: type[Backend]) -> int:
         return Task().steps * len(backend.optimizers)
 
-    return _each(trainable, total, one, failed, progress, processes, timeout)
+    return _each(trainable, total, run_one, failed, progress, processes, timeout)
 
 
 @dataclass
 class _Followed:
-    """What a worker has told of the cases, by dtype and name."""
+    """What a worker has reported of its cases, by dtype and name."""
 
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
     errors: dict[tuple[str, str], str] = field(default_factory=dict)
     now: tuple[str, str] | None = None
-    """What it is following."""
+    """The running case."""
     dtype: str | None = None
-    """Of the last case that it began."""
+    """Dtype of the last case that it started."""
 
     def hear(self, answer: Message) -> None:
-        """Take an answer in."""
+        """Record an answer."""
         if "case" in answer:
             self.dtype = answer["dtype"]
             self.now = answer["dtype"], answer["case"]
@@ -217,13 +217,13 @@ class _Followed:
 
     @property
     def where(self) -> str:
-        """What it was following when it ended, to stand before the reason."""
+        """The case that was running when the process ended, as a prefix for the reason."""
         return f"{self.now[1]} in {self.now[0]}: " if self.now else ""
 
 
 @dataclass
 class _Job:
-    """One backend's work in its own process, which can be ended from outside."""
+    """One backend's worker process, which can be killed from another thread."""
 
     progress: Progress
     bar: TaskID
@@ -238,7 +238,7 @@ class _Job:
         folder: Path,
         hear: Callable[[Message], None],
     ) -> str | None:
-        """Run a worker to its end, let each answer be heard, and return why it died, or None."""
+        """Run a worker, pass its answers to ``hear``, and return why it died, or None."""
         self.progress.start_task(self.bar)
         with Worker(
             "innaprop_conformance.worker",
@@ -255,7 +255,7 @@ class _Job:
             return self.worker.death()
 
     def end(self) -> None:
-        """End the process, if there is one."""
+        """Kill the process, if there is one."""
         if self.worker is not None:
             self.worker.end()
 
@@ -263,21 +263,21 @@ class _Job:
 def _each(
     backends: Backends,
     total: Callable[[type[Backend]], int],
-    one: Callable[[str, type[Backend], Path, _Job], Result],
+    run_one: Callable[[str, type[Backend], Path, _Job], Result],
     failed: Callable[[str, type[Backend], str], Result],
     progress: Progress,
     processes: int | None,
     timeout: float,
 ) -> list[Result]:
-    """Do a job for every backend that can run here, some at a time."""
+    """Run a job for every backend that can run here, ``processes`` at a time."""
 
     def do(name: str, backend: type[Backend], job: _Job) -> Result:
         if backend.load_error:
             return failed(name, backend, backend.load_error)
-        # A backend may be wrong in every way; what it does must not reach the others.
+        # No error of one backend may stop the others.
         try:
             with tempfile.TemporaryDirectory() as folder:
-                return one(name, backend, Path(folder), job)
+                return run_one(name, backend, Path(folder), job)
         except Exception as error:
             return failed(name, backend, f"{type(error).__name__}: {error}")
 

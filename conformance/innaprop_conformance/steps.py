@@ -1,4 +1,4 @@
-"""A case, update by update: which elements get which gradient and which hyperparameters."""
+"""A case as a sequence of updates, with the gradient and hyperparameters of each element."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ COUNTS = ("parameter", "run")
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring parameters of a case that have all but their values in common."""
+    """Consecutive parameters of a case of the same group, with gradients at the same updates."""
 
     start: Array
-    """Initial values of their judged elements."""
+    """Initial values of their judged elements, of shape (elements,)."""
     group: Group
     places: tuple[int, ...]
-    """Which of the case's parameters they are."""
+    """Their indices among the case's parameters."""
     gaps: tuple[tuple[int, int], ...]
-    """When they have no gradient: from start to stop, in updates made before."""
+    """Ranges of updates, from start to before stop and counted from 0, without gradient."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,21 @@ class Update:
     segment: int
     gradient: Array
     k: int
-    """Algorithm 1's number of the update, 1 at the first."""
+    """Number of the update in Algorithm 1, starting at 1."""
     values: dict[str, Any]
-    """The hyperparameters of this update, by the names of ``Hyperparameters``."""
+    """The hyperparameters of this update, by their names in ``Hyperparameters``."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """Other values for one segment, from outside of the optimizer."""
+    """New values of a segment, set from outside the optimizer."""
 
     segment: int
     theta: Array
 
 
 def segments(case: Case) -> list[Segment]:
-    """Return a case's parameters in as few segments as can be, in order."""
+    """Divide a case's parameters into as few segments as possible, in order."""
     parameters = case.picked(case.parameters())
     groups = [i for i, group in enumerate(case.groups) for _ in group.shapes]
     replaced = {event.parameter for event in case.events if event.kind == "replace"}
@@ -62,14 +62,15 @@ def segments(case: Case) -> list[Segment]:
 
 
 def steps_of(case: Case, counts: str = "parameter") -> Iterator[list[Update | Replacement]]:
-    """Yield what happens to a case's segments, update by update of the run.
+    """Yield, for every step of the run, the replacements and updates of the case's segments.
 
-    A segment without gradient has no update; what replaces parameters comes first.
+    Replacements come first. A segment without gradient has no update.
 
     Args:
         case: Any case.
-        counts: What k counts: "parameter", the updates of each parameter, or "run", those of
-            the whole run. Schedules of alpha and beta follow it, those of gamma the run.
+        counts: What k counts: "parameter", the updates of each parameter, or "run", the updates of
+            the whole run. Schedules of alpha and beta are evaluated at this count, those of gamma
+            at the run's. Default "parameter".
 
     Raises:
         ValueError: counts is neither.
@@ -103,7 +104,7 @@ def steps_of(case: Case, counts: str = "parameter") -> Iterator[list[Update | Re
 
 
 def _clipped(gradients: Sequence[Array | None], way: str, amount: float) -> list[Array | None]:
-    """Return the gradients as the update gets them."""
+    """Return the gradients after the clipping of a way, if it has any."""
 
     def norm(*arrays: Array) -> float:
         return float(np.sqrt(sum(np.sum(array * array) for array in arrays)))

@@ -1,4 +1,4 @@
-"""The tables that people read: once on a terminal, once in the report."""
+"""The tables of results, for the terminal and for the HTML report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from innaprop_conformance.results import Conformance, Outcome, Results, Subject,
 from innaprop_conformance.training.task import Training
 
 LOSS_DISAGREEMENT_ALLOWED = 1e-4
-"""Largest difference between a framework's float32 loss curve and NumPy's float64 one, in
-nats: two correct runs part slowly, since training amplifies rounding."""
+"""Largest difference allowed between a framework's float32 loss curve and NumPy's float64 one, in
+nats. Correct runs diverge slowly, since training amplifies rounding errors."""
 ACCURACY_DISAGREEMENT_ALLOWED = 0.01
-"""Largest difference of the test accuracies: a few of 360 images that nothing separates."""
+"""Largest difference allowed between test accuracies: a few of the 360 images are ambiguous."""
 
 CONFORMANCE_COLUMNS = ("backend", "dtype", "cases", "ulp", "relative", "floors", "allowed")
 CONFORMANCE_LEGEND = (
@@ -38,19 +38,19 @@ TRAINING_LEGEND = (
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its cells, whether it is good, and what there is to say of it."""
+    """A row of a table: its cells, whether it is good, and remarks."""
 
     cells: tuple[str, ...]
     good: bool | None
     """None for a backend that cannot run here."""
     remarks: tuple[str, ...] = ()
-    """Why it is not good, and what failed as expected."""
+    """Why it is not good, and which failures were expected."""
     is_expected: bool = False
-    """Whether it is good only since what failed was expected to."""
+    """Whether it is good although cases failed, since all failures were expected."""
 
     @property
     def backend(self) -> str:
-        """The backend that the row is of."""
+        """Name of the row's backend."""
         return self.cells[0]
 
     @property
@@ -67,7 +67,7 @@ def conformance_rows(results: Results) -> list[Row]:
     for result in results.conformance:
         verdicts = result.verdicts
         if not result.asked and not result.failure:
-            continue  # The matrix says why.
+            continue  # All families are not applicable; the matrix has the reasons.
         cells = (result.backend, result.dtype, *["–"] * (len(CONFORMANCE_COLUMNS) - 2))
         if verdicts:
             cells = (
@@ -86,17 +86,17 @@ def conformance_rows(results: Results) -> list[Row]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a backend made of a family, in a word."""
+    """The result of a backend in a family."""
 
     text: str
     good: bool | None
-    """None where the family is not applicable, or the backend cannot run here."""
+    """None if the family is not applicable, or the backend cannot run here."""
     is_expected: bool = False
-    """Whether it is good only since what failed was expected to."""
+    """Whether it is good although cases failed, since all failures were expected."""
 
 
 def matrix(results: Results) -> dict[str, list[Cell]]:
-    """Return a cell per family of ``results.families``, by backend."""
+    """Return by backend a list of cells, one per family of ``results.families``."""
     family_of = {case: family for family, cases in results.families.items() for case in cases}
     cells = {}
     for subject in results.backends:
@@ -143,17 +143,17 @@ def family_rows(results: Results) -> list[Row]:
 
 
 def not_applicable(results: Results) -> list[str]:
-    """Return a line for each reason why a family is n/a, with the backends it holds for."""
+    """Return a line for each reason why a family is not applicable, with the backends affected."""
     backends: dict[tuple[str, str], dict[str, None]] = {}
-    of_all, told = matrix(results), set()
+    of_all, seen = matrix(results), set()
     for result in results.conformance:
         for family, cell in zip(results.families, of_all[result.backend], strict=True):
-            reason, one = result.not_applicable.get(family), (result.backend, family)
-            # Its first dtype speaks for the others.
+            reason, key = result.not_applicable.get(family), (result.backend, family)
+            # Take the reason from the backend's first dtype that has one.
             if cell.text == "n/a" and reason and reason != f"not in {result.dtype}":
-                if one not in told:
+                if key not in seen:
                     backends.setdefault((family, reason), {})[result.backend] = None
-                told.add(one)
+                seen.add(key)
     return [f"{family} ({reason}): {', '.join(of)}" for (family, reason), of in backends.items()]
 
 
@@ -169,12 +169,12 @@ def _cell(shares: Sequence[float], outcomes: set[Outcome], is_asked: bool) -> Ce
         return Cell("fails", True, is_expected)
     worst = max(shares)
     if Outcome.FAILED in outcomes and worst <= 1:
-        return Cell("fails", False)  # Its numbers are right, and something else is not.
+        return Cell("fails", False)  # Within the tolerance, but the verdict has another reason.
     return Cell(f"{worst:.3g}", is_expected or worst <= 1, is_expected)
 
 
 def _remarks(result: Conformance) -> list[str]:
-    """Return a line on each way in which cases did not pass, with an example."""
+    """Return a line for each kind of failure, with an example."""
     by: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
     for case, outcome in result.outcomes.items():
         by[outcome].append(case)
@@ -188,7 +188,7 @@ def _remarks(result: Conformance) -> list[str]:
     if result.failure:
         remarks.append(result.failure)
     if cases := by[Outcome.XPASSED]:
-        remarks.append(f"passed, and expected to fail, in {result.dtype}: {' '.join(cases)}")
+        remarks.append(f"passed although expected to fail in {result.dtype}: {' '.join(cases)}")
     reasons: dict[str, int] = {}
     for case in by[Outcome.XFAILED]:
         reasons[result.expected[case]] = reasons.get(result.expected[case], 0) + 1
@@ -203,7 +203,7 @@ def _and_more(cases: Sequence[object]) -> str:
 
 
 def training_rows(results: Results) -> list[Row]:
-    """Return a row per backend, of ``TRAINING_COLUMNS``; none where nothing was trained."""
+    """Return a row per backend, of ``TRAINING_COLUMNS``; none if nothing was trained."""
     truth = results.reference
     if truth is None:
         return []
@@ -215,9 +215,9 @@ def training_rows(results: Results) -> list[Row]:
         if ours:
             difference = loss_difference(ours, truth)
             apart = f"{difference:.1e}"
-            # Not the other way round: what is no number compares with nothing.
+            # Negated, so that NaN fails: every comparison with NaN is false.
             if not difference <= LOSS_DISAGREEMENT_ALLOWED:
-                reason = reason or f"a loss is more than {LOSS_DISAGREEMENT_ALLOWED:g} apart"
+                reason = reason or f"a loss differs by more than {LOSS_DISAGREEMENT_ALLOWED:g}"
             if not abs(ours.accuracy - truth.accuracy) <= ACCURACY_DISAGREEMENT_ALLOWED:
                 reason = reason or f"the accuracy should be {truth.accuracy:.1%}"
         cells = (result.backend, *_loss_and_accuracy(ours), apart, *_loss_and_accuracy(adamw))
@@ -227,15 +227,15 @@ def training_rows(results: Results) -> list[Row]:
 
 
 def loss_difference(training: Training, truth: Training) -> float:
-    """Return the largest difference of two loss curves."""
+    """Return the largest difference between two loss curves."""
     return float(np.max(np.abs(np.subtract(training.losses, truth.losses))))
 
 
 def conclusion(results: Results, require: bool = False) -> tuple[bool, str]:
-    """Return whether something ran and all that ran is good, and that in a sentence.
+    """Return whether something ran and everything that ran is good, and a sentence that says so.
 
     Args:
-        results: What a run has found.
+        results: Results of a run.
         require: Whether a backend that cannot run here is a failure. Default False.
     """
     rows = [*conformance_rows(results), *training_rows(results)]

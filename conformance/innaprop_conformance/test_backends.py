@@ -1,7 +1,7 @@
-"""The suite as tests, with ``-p innaprop_conformance.pytest_plugin --backend NAME`` or of all.
+"""The suite as pytest tests: ``-p innaprop_conformance.pytest_plugin --backend NAME``.
 
-A test per backend, dtype and case. A backend runs once, when its first test does, in a process of
-its own.
+There is a test per backend, dtype and case. A backend runs all its cases at once, in its own
+process, when its first test starts.
 """
 
 from functools import cache
@@ -20,7 +20,7 @@ from innaprop_conformance.runner import TIMEOUT, find_truths, run_cases
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    """Make a test of every case that a chosen backend follows."""
+    """Parametrize the test with every case that a chosen backend runs."""
     option = metafunc.config.getoption
     names = option("innaprop_backend", [])
     families = tuple(option("innaprop_family", []))
@@ -49,7 +49,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
 def test_follows_the_ground_truth(
     backend: str, families: tuple[str, ...], timeout: float, dtype: str, case: str
 ) -> None:
-    """The trajectory stays within what its dtype explains."""
+    """The trajectory stays within the tolerance of its dtype."""
     conformance = _results(backend, families, timeout)[dtype]
     verdict = next((v for v in conformance.verdicts if v.case == case), None)
     assert verdict is not None, f"{case} in {dtype}: {conformance.why_no_verdict(case)}"

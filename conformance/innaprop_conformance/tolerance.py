@@ -1,7 +1,7 @@
-"""What is allowed: per element what rounding does at worst, as a norm what is likely.
+"""The tolerance of a case: the worst case of rounding per element, and a likely one for the norm.
 
-The norm of the error is held to the worst of the arithmetic, and to what independent roundings
-of the stored parameters add up to: docs/tolerance.md has the derivation.
+The norm's tolerance is the sum of the arithmetic's worst case and of what independent roundings of
+the stored parameters add up to with high probability: docs/tolerance.md derives it.
 """
 
 from collections.abc import Sequence
@@ -13,35 +13,35 @@ from innaprop_conformance.bounds import ErrorBounds
 from innaprop_conformance.cases import Array
 
 SURPRISE = 30.0
-"""Independent roundings exceed their bound with a probability of exp(-30) at most."""
+"""Independent roundings exceed their bound with a probability of at most exp(-30)."""
 FLOORS_ALLOWED = 1.5
-"""Roundings that depend on each other may add up to half as much again as in the floor."""
+"""Dependent roundings may add up to 1.5 times the floor."""
 DISTANCE_ALLOWED = 1e-5
-"""Of the distance moved: allowed on top of that in the presets in float32."""
+"""Fraction of the distance moved that is allowed in addition, for the presets in float32."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is allowed in one dtype after every update."""
+    """What error is allowed in one dtype after every update."""
 
     floor: Array
-    """Largest error so far, as a norm, of a run that is exact but for storing its parameters;
+    """Largest norm of the error so far, of a run that is exact except for storing its parameters;
     of shape (steps,)."""
     elements: Array
-    """Largest error of each element, of shape (steps, elements)."""
+    """Error allowed for each element, of shape (steps, elements)."""
     norm: Array
-    """Largest norm of the error over all elements, of shape (steps,)."""
+    """Allowed norm of the error over all elements, of shape (steps,)."""
 
 
 def find_tolerance(error_bounds: Sequence[Sequence[ErrorBounds]]) -> Tolerance:
     """Return the tolerance of a case.
 
     Args:
-        error_bounds: After every update, those of each of its segments.
+        error_bounds: For every update, the error bounds of each segment.
 
     Source: for the norm, Hsu, Kakade, Zhang, arXiv 1110.2842, theorem 2.1.
     """
-    # What is not a number in truth has no error: the judge asks that it is none either.
+    # Where the truth is NaN, no tolerance is needed: the judge only requires non-finite values.
     floor, storage, arithmetic, variance = (
         np.nan_to_num([np.concatenate([part[i] for part in parts]) for parts in error_bounds])
         for i in range(4)
@@ -61,13 +61,13 @@ def find_tolerance(error_bounds: Sequence[Sequence[ErrorBounds]]) -> Tolerance:
 
 
 def narrowed(tolerance: Tolerance, distance: Array) -> Tolerance:
-    """Return a tolerance that is nowhere wider than 1.5 floors + 1e-5 of the distance moved.
+    """Return a tolerance whose norm is at most 1.5 floors + 1e-5 of the distance moved.
 
-    That is what implementations of the presets were seen to keep in float32; late in a run it
-    is up to three times narrower than what the worst of roundings would need.
+    All implementations measured stay within this for the presets in float32. Late in a run it is
+    up to three times narrower than the worst case of rounding.
 
     Args:
-        tolerance: What to narrow.
+        tolerance: The tolerance to narrow.
         distance: Largest distance from the start so far, of shape (steps,).
     """
     seen = FLOORS_ALLOWED * tolerance.floor + DISTANCE_ALLOWED * distance

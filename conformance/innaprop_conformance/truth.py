@@ -1,4 +1,4 @@
-"""What a case's trajectory is, and how near to it each dtype can come."""
+"""The ground truth of a case: its exact trajectory, and the tolerance of each dtype."""
 
 import decimal
 from collections.abc import Mapping
@@ -16,28 +16,29 @@ from innaprop_conformance.tolerance import Tolerance, find_tolerance, narrowed
 
 @dataclass(frozen=True)
 class Truth:
-    """A case's ground truth; all judged elements stand in one axis."""
+    """A case's ground truth; the judged elements of all parameters form one axis."""
 
     start: Array
     """Initial parameters, of shape (elements,)."""
     theta: Array
-    """Parameters after every update, or what else is judged; of shape (steps, elements)."""
+    """Parameters, or the case's other judged quantity, after every update; of shape
+    (steps, elements)."""
     tolerances: Mapping[str, Tolerance]
-    """What is allowed, for each dtype that the case may be judged in."""
+    """The tolerance for each dtype that the case may be judged in."""
 
 
 def find_truth(case: Case, counts: str = "parameter") -> Truth:
     """Compute the ground truth of a case.
 
-    It is Algorithm 1 as printed, in 40 decimal digits: some 8 microseconds for each judged
-    element and update. Where alpha or beta change, or a parameter is replaced, psi is taken over
-    such that the momentum stays. A parameter without gradient stays as it is.
+    It is Algorithm 1 as printed, in 40 decimal digits, and takes about 8 microseconds for each
+    judged element and update. When alpha or beta changes or a parameter is replaced, psi is
+    recomputed so that the momentum stays the same. A parameter without gradient is not updated.
 
     Args:
         case: Any case.
         counts: What Algorithm 1's k counts: "parameter", the updates of each parameter, or
-            "run", those of the whole run, of which a parameter without gradient misses some.
-            Default "parameter".
+            "run", the updates of the whole run, including those in which a parameter has no
+            gradient. Default "parameter".
 
     Raises:
         ValueError: counts is neither.
@@ -55,17 +56,17 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
     theta = []
     with decimal.localcontext(context()):
         for step in steps_of(case, counts):
-            for one in step:
-                i = one.segment
-                if isinstance(one, Replacement):
-                    exact[i].replace(decimals(one.theta))
+            for change in step:
+                i = change.segment
+                if isinstance(change, Replacement):
+                    exact[i].replace(decimals(change.theta))
                     for of_dtype in bounds.values():
-                        of_dtype[i].replace(one.theta)
+                        of_dtype[i].replace(change.theta)
                     continue
-                exact[i].step(decimals(one.gradient), one.k, one.values)
+                exact[i].step(decimals(change.gradient), change.k, change.values)
                 for of_dtype in bounds.values():
-                    of_dtype[i].step(one)
-                observers[i].updated(exact[i], one.values)
+                    of_dtype[i].step(change)
+                observers[i].updated(exact[i], change.values)
             theta.append(flat([o.value(e) for o, e in zip(observers, exact, strict=True)]))
             for dtype, of_dtype in bounds.items():
                 error_bounds[dtype].append(

@@ -1,7 +1,7 @@
-"""Ground truths, computed once and kept in the user's cache folder.
+"""The cache of ground truths, in the user's cache folder.
 
-Each is kept under a hash of its case and of the code that made it: where either changes, it is
-computed anew.
+The key is a hash of the case and of the code that computes ground truths: if either changes, the
+truth is computed again.
 """
 
 import hashlib
@@ -53,11 +53,11 @@ _MAKERS = (
     cases.values,
 )
 _OLD = 14 * 24 * 3600.0
-"""Seconds after which truths that other code has made, and nobody read, are removed."""
+"""Seconds without use after which the ground truths of other versions of the code are deleted."""
 
 
 def _code() -> str:
-    """Return a hash of the code that truths are made by."""
+    """Return a hash of the code that computes ground truths."""
     made_by = hashlib.sha256(np.__version__.encode())
     for module in _MAKERS:
         assert module.__file__ is not None
@@ -65,12 +65,12 @@ def _code() -> str:
     return made_by.hexdigest()[:16]
 
 
-# Read at once: later the files may have changed, or be a copy's with a seeded fault.
+# Hashed at import: the files may change while the process runs.
 _CODE = _code()
 
 
 def truths_folder() -> Path | None:
-    """Return where truths are kept, made if need be; None if there is no safe place for them."""
+    """Return the cache folder, which is created if missing; None if there is no safe place."""
     cache = cache_folder()
     if cache is None:
         return None
@@ -85,31 +85,31 @@ def truths_folder() -> Path | None:
 
 
 def known_truth(case: Case, counts: str = "parameter", folder: Path | None = None) -> Truth | None:
-    """Return the ground truth of a case if it is kept, else None.
+    """Return the ground truth of a case if it is in the cache, else None.
 
     Args:
         case: Any case.
         counts: As in ``find_truth``. Default "parameter".
-        folder: Where truths are kept. Default None, nowhere.
+        folder: The cache folder. Default None, no cache.
     """
     if folder is None:
         return None
     try:
-        kept = _read(_file(folder, case, counts))
+        cached = _read(_file(folder, case, counts))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # Not there, or damaged.
+        return None  # Missing or damaged.
     with suppress(OSError):
         os.utime(folder)
-    return kept
+    return cached
 
 
 def truth_of(case: Case, counts: str = "parameter", folder: Path | None = None) -> Truth:
-    """Return the ground truth of a case: what is kept, or computed and kept from now on.
+    """Return the ground truth of a case from the cache, or compute and cache it.
 
     Args:
         case: Any case.
         counts: As in ``find_truth``. Default "parameter".
-        folder: Where truths are kept. Default None, nowhere.
+        folder: The cache folder. Default None, no cache.
 
     Raises:
         ValueError: As ``find_truth`` says.
@@ -126,25 +126,25 @@ def truth_of(case: Case, counts: str = "parameter", folder: Path | None = None) 
 def truths_of(
     keys: Mapping[tuple[str, str], Case], progress: Progress, processes: int | None = None
 ) -> dict[tuple[str, str], Truth]:
-    """Return the ground truths of cases, and compute in some processes those that are not kept.
+    """Return the ground truths of cases; those that are not cached are computed in parallel.
 
     Args:
-        keys: Cases, by their name and what is counted in them (see ``find_truth``).
-        progress: Where a bar is shown.
-        processes: How many compute. Default None, as many as there are cores.
+        keys: Cases by (name, counts), with counts as in ``find_truth``.
+        progress: Gets a bar.
+        processes: Number of processes. Default None, the number of cores.
     """
     folder = truths_folder()
     bar = progress.add_task("ground truth", total=len(keys))
     found = {}
-    for key, one in keys.items():
-        kept = known_truth(one, key[1], folder)
-        if kept is not None:
-            found[key] = kept
+    for key, case in keys.items():
+        cached = known_truth(case, key[1], folder)
+        if cached is not None:
+            found[key] = cached
             progress.advance(bar)
-    # The long ones first, or one process would be waited for.
+    # Longest first: a long one that starts last would run alone at the end.
     missing = sorted(keys.keys() - found.keys(), key=lambda key: (-keys[key].steps, key))
     if missing:
-        # Not forked: the parent has threads, for its progress bars.
+        # Not forked: forking is unsafe in a process with threads, here those of the progress bars.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
             futures = {pool.submit(truth_of, keys[key], key[1], folder): key for key in missing}
@@ -165,7 +165,7 @@ def _write(file: Path, truth: Truth) -> None:
         for dtype, tolerance in truth.tolerances.items()
         for name, array in vars(tolerance).items()
     }
-    # Whole or not at all: other processes look for it.
+    # Written atomically: other processes may read it at any time.
     descriptor, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -178,7 +178,7 @@ def _write(file: Path, truth: Truth) -> None:
 
 def _read(file: Path) -> Truth:
     tolerances: dict[str, dict[str, Array]] = defaultdict(dict)
-    # Opened here: of a damaged file np.load leaves it open.
+    # Opened here, since np.load does not close a damaged file.
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         for key in arrays:
             dtype, _, name = key.rpartition(".")

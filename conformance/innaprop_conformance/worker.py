@@ -1,7 +1,8 @@
-"""The process of one backend: ``python -m innaprop_conformance.worker JOB BACKEND FOLDER``.
+"""The worker process of one backend: ``python -m innaprop_conformance.worker JOB BACKEND FOLDER``.
 
-Results are files in FOLDER. Its answers: ``{"case": name, "dtype": name}`` before every case,
-``{"seconds": s, "error": text or null}`` after it, and ``{"done": n}`` after every piece of work.
+It writes its results to files in FOLDER. It answers ``{"case": name, "dtype": name}`` before every
+case, ``{"seconds": s, "error": text or null}`` after it, and ``{"done": n}`` after every case or
+training step.
 """
 
 import json
@@ -24,9 +25,10 @@ Say = Callable[[Message], None]
 
 
 def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
-    """Follow the cases of ``cases.json`` that the backend can; save ``DTYPE,CASE.npy`` each.
+    """Run the cases of ``cases.json`` that the backend supports.
 
-    Where a promise was broken, ``DTYPE,CASE.reason`` is beside it.
+    Each trajectory is saved to ``DTYPE,CASE.npy``. If the run broke a promise, it is described in
+    ``DTYPE,CASE.reason``.
     """
     document = json.loads((folder / "cases.json").read_text())
     cases = {case.name: case for case in map(Case.from_json, document)}
@@ -49,7 +51,7 @@ def follow_cases(backend: Backend, folder: Path, say: Say) -> None:
 
 
 def train_task(backend: Backend, folder: Path, say: Say) -> None:
-    """Train the task with every optimizer of the backend; save ``OPTIMIZER.json`` each."""
+    """Train the task with every optimizer of the backend; save each to ``OPTIMIZER.json``."""
     task = Task()
     before = 0
 
@@ -69,7 +71,7 @@ JOBS: dict[str, Callable[[Backend, Path, Say], None]] = {
 
 
 def main() -> None:
-    """Do the job named on the command line."""
+    """Run the job named on the command line."""
     job, name, folder = sys.argv[1:]
     JOBS[job](load_backend(name)(), Path(folder), answers())
 

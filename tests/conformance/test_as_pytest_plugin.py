@@ -1,4 +1,4 @@
-"""The suite in somebody else's test command, and out of it where nobody asks for it."""
+"""The suite runs under pytest if its plugin is loaded, and only then."""
 
 import subprocess
 import sys

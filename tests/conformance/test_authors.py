@@ -1,4 +1,4 @@
-"""The backend of the authors' optimizer, with one of ours in the place of theirs."""
+"""The backend for the authors' optimizer, tested with ours in its place."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Backends from outside, through the entry-point group, each bad in its own way."""
+"""External backends, registered by entry points, that are wrong in different ways."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ from innaprop_conformance.runner import TIMEOUT, run_cases
 FAMILY = ("--family", "corners", "--family", "schedules", "--family", "groups")
 CONSTANT = len(FAMILIES["corners"])
 CASES = CONSTANT + sum(not case.features for case in FAMILIES["schedules"].values())
-"""What the backends here are asked for; they cannot do what the others need."""
+"""The families that these backends run; they do not support the features of the others."""
 
 BACKENDS = '''
 import os, signal, time
@@ -327,7 +327,7 @@ def test_one_bad_case_leaves_the_others_their_verdicts(environment, tmp_path):
 
 @pytest.mark.parametrize("safe", ["", "1"])
 def test_by_module_and_class_from_the_working_directory(tmp_path, safe):
-    # The command that is installed does not look for modules there, nor does Python if told so.
+    # Neither the installed command nor Python with PYTHONSAFEPATH has it in the path.
     (tmp_path / "mine.py").write_text(BACKENDS)
     program = shutil.which("innaprop-conformance", path=str(Path(sys.executable).parent))
     done = subprocess.run(

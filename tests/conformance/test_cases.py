@@ -133,7 +133,7 @@ def some_values(case):
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
-# Whoever changes one of these has changed what a name stands for: raise the case's version.
+# If one of these has to be changed, the case's values have changed: raise the case's version.
 HASHES = {
     "alpha=0.1,beta=0.9,decay=0.1,cosine": "65a19269781e6a70",
     "corner,no-eps": "2d96a8c87e3e1834",
@@ -190,14 +190,14 @@ def test_all_bits_are_used(case):
     values = np.concatenate([flat(case.parameters()), flat(next(case.stream()))])
     nonzero = values[values != 0]
     assert (nonzero != rounded(nonzero, smaller)).mean() > 0.99
-    # The last bit is set as often as not.
+    # The last bit is set about half of the time.
     last = nonzero.astype(dtype).view({"float32": "u4", "float64": "u8"}[dtype]) & 1
     assert 0.3 < last.mean() < 0.7
 
 
 def test_values_that_a_dtype_does_not_hold_are_refused():
     case = CASES["bits,float32,fast"]
-    with pytest.raises(ValueError, match="bfloat16 must hold values of float32, and does not"):
+    with pytest.raises(ValueError, match="dtypes must hold float32 values exactly, got bfloat16"):
         replace(case, dtypes=("float32", "bfloat16"))
     with pytest.raises(ValueError, match="values must be of bfloat16, float32, float64, got 'f'"):
         replace(case, values="f")

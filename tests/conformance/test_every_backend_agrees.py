@@ -1,4 +1,4 @@
-"""The demonstration, as a user runs it, over everything that is installed."""
+"""The demo, run as a user would, with everything that is installed."""
 
 import re
 import subprocess
@@ -43,14 +43,14 @@ def test_all_agree_over_their_cases_and_the_training(demo):
     assert done.stdout.splitlines()[-1] == "7 of 7 backends agree with the ground truth"
     for name in BACKENDS:
         lines = [line for line in done.stdout.splitlines() if line.split()[:1] == [name]]
-        rows = [line for line in lines if "━" not in line]  # not the progress bars
+        rows = [line for line in lines if "━" not in line]  # Without progress bars.
         agreed = [row for row in rows if "agrees" in row]
         backend = load_backend(name)
         for dtype in backend.dtypes:
             asked = len(backend.asked(CASES, dtype))
             (row,) = (row for row in agreed if f" {dtype} " in row)
             assert f" {asked}/{asked} " in row
-        # The matrix and the training have a row each.
+        # One row in the matrix and one in the training.
         assert len(agreed) == len(backend.dtypes) + 1
         assert len(rows) == len(agreed) + 1
 
@@ -58,7 +58,7 @@ def test_all_agree_over_their_cases_and_the_training(demo):
 def test_the_network_learns_the_digits(demo):
     done, _ = demo
     accuracies = re.findall(r"(\d+\.\d)%", done.stdout)
-    assert len(accuracies) == 7 + 5  # AdamW where the framework has one
+    assert len(accuracies) == 7 + 5  # Of INNAprop, and of AdamW where available.
     assert all(float(accuracy) > 90 for accuracy in accuracies)
 
 
@@ -69,7 +69,7 @@ def test_the_report_is_one_file_with_all_tables_and_both_plots(demo):
     assert html.count("<table") == 3
     assert html.count("<svg") == 2
     assert "7 of 7 backends agree with the ground truth" in html
-    # Nothing is fetched: no links to styles, scripts or pictures.
+    # Self-contained: no links to styles, scripts or images.
     assert not re.search(r"<(script|link|img|iframe)\b|@import|url\(", html.replace("url(#", "(#"))
     for name in BACKENDS:
         assert html.count(f"<td>{name}</td>") == 2 + len(load_backend(name).dtypes)

@@ -1,4 +1,4 @@
-"""Cases leave as files, an implementation in C follows them, and its outputs are judged."""
+"""Cases are exported to files, run by an implementation in C, and its outputs are judged."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def follow_in_c(folder, source, real, cases, dtype):
     program = folder.parent / "program"
     text = folder.parent / "program.c"
     text.write_text(source)
-    # A fused multiplication and addition is allowed, and no surprise; so is its absence.
+    # The compiler may use fused multiply-add or not.
     options = ["-O2", "-Wall", "-Wextra", "-Werror", f"-DREAL={real}"]
     subprocess.run(["cc", *options, text, "-o", program, "-lm"], check=True)
     for name in cases:
@@ -80,7 +80,7 @@ def test_the_example_in_c_agrees(folder, cases, truths):
         own = {name: case for name, case in cases.items() if dtype in case.dtypes}
         follow_in_c(folder, SOURCE.read_text(), real, own, dtype)
     found = verdicts(folder, cases, truths)
-    assert len(found) == 2 * len(NAMES) - 2  # Of all bits, each dtype has a case of its own.
+    assert len(found) == 2 * len(NAMES) - 2  # Cases of "all bits" have one dtype each.
     assert [verdict.case for verdict in found if not verdict.passed] == []
 
 
@@ -214,7 +214,7 @@ def test_the_commands(tmp_path):
     families = ("--family", "groups", "--family", "mixed dtypes")
     done = run("export", folder, *families, "--seed", 3, "--jobs", 1)
     assert done.exit_code == 0, done.output
-    assert "left out: 2 cases, files do not describe" in done.output
+    assert "left out: 2 cases; files cannot describe" in done.output
     cases = exchange.read_cases(folder)
     assert {case.seed for case in cases.values()} == {3}
     jsonschema.validate(
@@ -270,4 +270,4 @@ def test_what_is_no_list_of_numbers_is_not_exported(tmp_path):
     assert {"large parameters", "counts", "all bits", "special values", "repeats"} < families
     done = run("export", tmp_path / "new", "--family", "ways")
     assert done.exit_code == 2
-    assert "no case of it is all numbers" in done.output
+    assert "none of its cases can be exported" in done.output

@@ -1,4 +1,4 @@
-"""What is expected to fail is told apart, and has to fail; files that say so are read with care."""
+"""Expected failures are reported as such, and must fail; their files are validated."""
 
 import subprocess
 import sys
@@ -82,9 +82,9 @@ def test_a_reason_stands_behind_a_line_or_above_it(tmp_path):
     [
         ("a float32  # why\n", r"some.txt:1 must be BACKEND DTYPE CASE  # reason, got 'a float32"),
         ("a b c d  # why\n", "some.txt:1 must be BACKEND DTYPE CASE"),
-        ("\na float32 one\n", "some.txt:2 must say why: a comment behind 'a float32 one'"),
-        ("# why\n\na float32 one\n", "some.txt:3 must say why"),
-        ("a float32 one  #\n", "some.txt:1 must say why"),
+        ("\na float32 one\n", "some.txt:2 must have a reason: a comment after 'a float32 one'"),
+        ("# why\n\na float32 one\n", "some.txt:3 must have a reason"),
+        ("a float32 one  #\n", "some.txt:1 must have a reason"),
     ],
 )
 def test_a_line_that_says_too_little_is_refused(tmp_path, text, message):
@@ -129,12 +129,12 @@ def test_what_is_expected_to_fail_and_passes_is_told_and_fails():
     results = expected("*")
     (row,) = tables.conformance_rows(results)
     assert not row.good
-    assert "passed, and expected to fail, in float32: good" in row.remarks
+    assert "passed although expected to fail in float32: good" in row.remarks
     assert not tables.conclusion(results)[0]
     lenient = expected("*", strict=False)
     (row,) = tables.conformance_rows(lenient)
     assert row.good
-    assert "passed, and expected to fail, in float32: good" in row.remarks
+    assert "passed although expected to fail in float32: good" in row.remarks
 
 
 def test_a_death_is_expected_only_with_the_cases_that_it_took_along():
@@ -214,7 +214,7 @@ def test_on_the_command_line_and_in_a_file_of_results(tmp_path):
     done = run(tmp_path, "--xfails", "x.txt", "--json", "results.json", "--output", "report.html")
     assert done.returncode == 0, done.stdout
     assert " as expected " in done.stdout
-    line = f"expected to fail, and no case: x.txt:{FOLLOWED + 1}: coarse:Coarse float32 gone"
+    line = f"expectation without a case: x.txt:{FOLLOWED + 1}: coarse:Coarse float32 gone"
     assert line in done.stdout
     assert "as expected" in (tmp_path / "report.html").read_text()
     again = command(tmp_path, "innaprop_conformance", "report", "results.json")
@@ -227,7 +227,7 @@ def test_one_that_passes_fails_the_run_unless_that_is_allowed(tmp_path):
     (tmp_path / "x.txt").write_text("coarse:* float32 *  # it was coarse once\n")
     done = run(tmp_path, "--xfails", "x.txt")
     assert done.returncode == 1
-    assert "passed, and expected to fail, in float32: precision" in done.stdout
+    assert "passed although expected to fail in float32: precision" in done.stdout
     assert run(tmp_path, "--xfails", "x.txt", "--no-strict-xfails").returncode == 0
 
 

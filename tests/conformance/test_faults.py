@@ -1,4 +1,4 @@
-"""The suite has teeth: it catches every fault seeded into an adapter, and nothing healthy."""
+"""The suite catches every fault seeded into an adapter, without false alarms."""
 
 import importlib
 import os
@@ -57,7 +57,7 @@ def test_every_fault_fits_its_source(one):
 def test_the_page_shows_every_fault():
     begin, end = marks("faults")
     made = PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    table, _ = made.strip().split("\n\n")  # The other one counts healthy runs.
+    table, _ = made.strip().split("\n\n")  # The second table is about healthy runs.
     shown = [tuple(line.strip("| ").split(" | ")[:2]) for line in table.splitlines()]
     assert shown[2:] == [(f.name, name) for f in FAULTS for name in f.backends]
     assert "not caught" not in made

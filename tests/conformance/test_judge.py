@@ -7,10 +7,10 @@ from innaprop_conformance.truth import Truth
 
 STEPS, ELEMENTS = 10, 4
 START = np.zeros(ELEMENTS)
-# Every element moves by 0.25 per step, so the distance after step k is 0.5 k, exactly.
+# Each of the four elements moves by 0.25 per step, so the distance after step k is exactly 0.5 k.
 THETA = np.arange(1, STEPS + 1)[:, None] * np.full(ELEMENTS, 0.25)
 K = np.arange(1, STEPS + 1)
-# Two elements may use up what the norm allows, one by itself may not.
+# Two elements at their tolerance exceed the norm's, one does not.
 TOLERANCE = Tolerance(
     floor=1e-6 * K, elements=2e-6 * K[:, None] * np.ones(ELEMENTS), norm=2.5e-6 * K
 )
@@ -72,7 +72,7 @@ def test_what_is_no_number_fails(value):
 def test_errors_in_ulps_of_the_largest_magnitude_so_far(dtype, ulp):
     truth = Truth(START, THETA, {dtype: TOLERANCE})
     assert judge("case", dtype, off_by(3 * ulp, 2), truth).ulps == pytest.approx(3)
-    # 2.5 has been reached before it comes back to 0.25: an ulp is four times as large there.
+    # The largest magnitude so far determines the ulp, although the value has decreased since.
     there_and_back = Truth(
         START,
         np.concatenate([THETA, THETA[::-1]]),

@@ -1,4 +1,4 @@
-"""Mutants: made by operators at exact places, sampled alike every time, asked about once."""
+"""Mutation testing: operators change exact places, sampling is reproducible, results are reused."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ CORE = Target("core", ("innaprop_core/momentum.py",), ("numpy",))
 
 
 def made(text):
-    """Return what stands in place of a source, by operator."""
+    """Return the changed sources, by operator."""
     found = {}
     for change in changes(text):
         found.setdefault(change.operator, []).append(apply(text, change))
@@ -142,7 +142,7 @@ def test_a_sample_is_the_same_every_time_and_spread():
     assert len({m.file for m in some}) == len({m.file for m in mutants})
     assert len({m.change.operator for m in some}) >= 15
     assert len({(m.file, m.change.line) for m in some}) > 35
-    # What was asked before is asked again.
+    # Mutants with results are sampled first.
     known = mutants[5].id
     assert mutants[5] not in some
     assert sample(mutants, 40, 1, {known})[0].id == known

@@ -1,4 +1,4 @@
-"""A worker is heard, told, and ended; and why it died is said."""
+"""Workers exchange messages with the suite, can be killed, and their deaths are explained."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Where there is no terminal, a line now and then says how far the work is."""
+"""Without a terminal, progress is printed as a line at regular intervals."""
 
 import io
 import threading
@@ -9,7 +9,7 @@ from innaprop_conformance.progress import progress_bars
 
 
 class Screen(io.StringIO):
-    """Says when a line with some text is there."""
+    """A stream that signals when a text has been written."""
 
     def __init__(self, text):
         super().__init__()

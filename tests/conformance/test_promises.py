@@ -1,4 +1,4 @@
-"""What a run does besides its numbers is seen: what it changes, what it shares, what varies."""
+"""Runs with right numbers fail if they modify inputs, share memory or are not reproducible."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ class ChangesInitialValues(NumPyBackend):
 
 
 class TakesStateOver(NumPyBackend):
-    """Keeps the arrays that it is handed, and writes into them."""
+    """Keeps the arrays of a state that it is given, and modifies them."""
 
     def step(self, gradients, gammas):
         super().step(gradients, gammas)
@@ -47,7 +47,7 @@ class TakesStateOver(NumPyBackend):
 
 
 class Drifts(NumPyBackend):
-    """Another run of the same case ends up one unit in the last place elsewhere."""
+    """The second run of a case differs by one unit in the last place."""
 
     runs = 0
 
@@ -70,7 +70,7 @@ class Drifts(NumPyBackend):
             CASES["event,hand-over"],
             "update 6 has changed array 0 of the state",
         ),
-        (Drifts, CASES["repeat,fast"], "differs from the run again at update 1"),
+        (Drifts, CASES["repeat,fast"], "differs from the repeated run (again) at update 1"),
     ],
 )
 def test_a_broken_promise_fails_a_run_whose_numbers_are_right(backend, case, reason):
@@ -90,7 +90,7 @@ def test_the_exception_has_the_numbers():
 
 
 class Loses(NumPyBackend):
-    """Something is lost where an event happens."""
+    """Loses a part of the state at an event."""
 
     def __init__(self, kind, lose):
         self._kind, self._lose = kind, lose
@@ -124,7 +124,7 @@ def test_what_an_event_loses_is_seen(kind, lose):
     case = CASES[f"event,{kind.replace(' ', '-')}"]
     theta, reason = followed(Loses(kind, lose), case, "float32")
     assert reason is not None
-    assert reason.startswith("differs from the run without events at update 6")
+    assert reason.startswith("differs from the repeated run (without events) at update 6")
     assert not judge(case.name, "float32", theta, find_truth(case)).passed
 
 

@@ -1,4 +1,4 @@
-"""Results in other places: a badge, and a table in a page."""
+"""Results as badges and as a table in a documentation page."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from innaprop_conformance.pages import write_part
 from innaprop_conformance.results import Conformance, Results, Subject, write_results
 
 COLORS = {"brightgreen", "green", "yellowgreen", "yellow", "orange", "red", "blue", "lightgrey"}
-"""Names of colours that shields.io knows."""
+"""Color names of shields.io."""
 
 
 def verdict(case, dtype="float32", tolerance_used=0.5):

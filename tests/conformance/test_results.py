@@ -1,4 +1,4 @@
-"""A file of results comes back as it was, or is refused with the reason."""
+"""Results are read from a file as they were written, or rejected with the reason."""
 
 import json
 import math

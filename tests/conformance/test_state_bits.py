@@ -1,4 +1,4 @@
-"""The tolerance of a state of 16 bits: what rounds in the mean stays within, and little else."""
+"""The tolerance for a 16-bit state dtype: stochastic rounding passes, biased rounding fails."""
 
 from types import SimpleNamespace
 
@@ -24,24 +24,24 @@ NUMPY = SimpleNamespace(
 
 
 def in_16_bits(m, v, k):
-    """Store a state as it should be."""
+    """Round stochastically, as specified."""
     indices = np.arange(m.size, dtype=np.int32)
     turn = np.int32(packed.turn(packed.draw(k)))
     return packed.unpack(packed.pack(m, v, indices, turn, NUMPY), NUMPY)
 
 
 def rounded_down(m, v, k):
-    """Store it without thresholds."""
+    """Round down, without thresholds."""
     return packed.unpack(packed.pack(m, v, np.zeros(m.size, np.int32), np.int32(0), NUMPY), NUMPY)
 
 
 def with_one_threshold(m, v, k):
-    """Store it with the same thresholds at every update."""
+    """Round with the same thresholds at every update."""
     return in_16_bits(m, v, 1)
 
 
 def in_bfloat16(m, v, k):
-    """Store it in fewer bits, right in the mean."""
+    """Round without bias to fewer bits."""
     drawn = np.random.default_rng(k).integers(0, 1 << 16, (2, m.size), np.uint32)
     return ((np.stack([m, v]).view(np.uint32) + drawn) & np.uint32(0xFFFF0000)).view(np.float32)
 

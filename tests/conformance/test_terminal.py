@@ -1,4 +1,4 @@
-"""What a terminal shows fits into it: nothing is cut, whatever its width."""
+"""The output fits into terminals of any width: nothing is truncated."""
 
 import io
 

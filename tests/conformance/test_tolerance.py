@@ -1,4 +1,4 @@
-"""The tolerance bounds what is right, and is not so wide that a fault of 1e-5 fits in."""
+"""Correct trajectories stay within the tolerance, and relative faults of 1e-5 exceed it."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def follows(case: Case) -> bool:
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if follows(case)])
 def test_the_core_stays_within(name):
-    # With values that no other test has.
+    # With another seed than in other tests.
     case = select(seed=1)[name]
     if case.steps > 100:
         case = replace(case, steps=400 if case.steps > 1000 else 100)
@@ -51,7 +51,7 @@ def test_single_elements_come_near_their_bound(name, dtype):
 
 
 class Off(NumPyBackend):
-    """A hyperparameter is off by a share of itself."""
+    """A hyperparameter has a relative error."""
 
     def __init__(self, name: str, share: float) -> None:
         self._name, self._share = name, share
@@ -83,7 +83,7 @@ def test_one_part_in_a_million_million_leaves_it_in_float64(name):
 
 
 class OffByRoundoffs(NumPyBackend):
-    """Exact, but for a share of the direction, and stored in float32."""
+    """Exact, except for a relative error of u and for storing theta."""
 
     def __init__(self, roundoffs: int) -> None:
         self._factor = 1 + roundoffs * 2**-24
@@ -101,8 +101,8 @@ class OffByRoundoffs(NumPyBackend):
 
 
 def test_what_the_derivation_grants_may_be_committed():
-    # A direction that may be off by 10 roundoffs and a move by 8, where nothing else counts:
-    # steps as large as the parameters, no decay, and an eps that keeps v's errors out.
+    # The bounds allow 10 roundoffs for u and 8 for the move of theta. Here only these matter: the
+    # steps are as large as the parameters, and a large eps suppresses the error of v.
     h = Hyperparameters(0.5, 2.0, 2.0, eps=1e3)
     group = replace(CASES["corner,large-step"].group, hyperparameters=h)
     case = replace(
@@ -130,7 +130,7 @@ def test_a_schedule_that_is_read_late_leaves_it(name):
 
 
 class OneElement(NumPyBackend):
-    """One element of 127 is off, by 40 ulps: the others' norm would hide it."""
+    """One of 127 elements has an error of 40 ulps, which the norm would not show."""
 
     def parameters(self):
         first, *rest = super().parameters()
@@ -162,7 +162,7 @@ def test_storage_alone_makes_the_floor():
 
 
 def test_bounds_of_a_run_that_turns_do_not_explode():
-    """Idle weights swing: absolute values of the recurrence would grow to the distance moved."""
+    """Weights without gradients oscillate; a recurrence in absolute values would only grow."""
     case = CASES["corner,beta-above-gamma"]
     truth = find_truth(case)
     distance = np.linalg.norm(truth.theta - truth.start, axis=1).max()
@@ -194,7 +194,7 @@ def test_half_an_ulp(dtype, value, half):
 
 
 def test_hyperparameters_of_a_gradient_of_zero_and_no_eps_are_in_no_case():
-    """u would be 0 / 0 there: what is true is not defined."""
+    """u is 0 / 0 there, so that the ground truth is not defined."""
     for case in CASES.values():
         if any(g.hyperparameters.eps == 0 for g in case.groups):
             assert isinstance(case.group.hyperparameters, Hyperparameters)

@@ -1,4 +1,4 @@
-"""The truth is Algorithm 1, here evaluated once more, by other arithmetic and in another form."""
+"""The ground truth is Algorithm 1, checked against another form in another arithmetic."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from innaprop_core import algorithm, momentum
 
 
 def in_mpmath(case: Case, counts: str) -> np.ndarray:
-    """Follow a case in momentum form, a number at a time, with 60 digits."""
+    """Run a case in momentum form, element by element, in 60 digits."""
     with mpmath.workdps(60):
         theta = [[mpmath.mpf(x) for x in p.ravel()] for p in case.parameters()]
         m = [[mpmath.mpf(0)] * len(p) for p in theta]
@@ -88,7 +88,7 @@ def test_what_repeats_is_computed_once():
 
 
 def test_a_replaced_parameter_keeps_its_momentum():
-    """Held to momentum form, which does not move when parameters do."""
+    """The reference is the momentum form, whose state does not depend on the parameters."""
     case = CASES["event,replace"]
     truth = find_truth(case)
     theta = case.parameters()[1].ravel()
@@ -118,7 +118,7 @@ def test_a_run_that_begins_late_counts_on():
     case = replace(CASES["count,32762"], steps=3)
     theta = find_truth(case).theta
     other = find_truth(replace(case, counted=0)).theta
-    # The bias is corrected by 1 - sigma^k, of which k is far along.
+    # The bias correction 1 - sigma^k differs, since k starts at a large count.
     assert np.abs(theta - other).max() > 1e-3
 
 
@@ -147,7 +147,7 @@ def test_psi_and_the_average_are_those_of_the_parameters():
     average = find_truth(replace(case, way="moving average", amount=0.9)).theta
     np.testing.assert_array_equal(average[0], theta[0])
     np.testing.assert_allclose(average[5], 0.9 * average[4] + 0.1 * theta[5], rtol=1e-13)
-    # Algorithm 1 as printed, in float64, whose psi is the paper's own.
+    # The reference is psi in Algorithm 1 as printed, in float64.
     h = asdict(case.group.hyperparameters)
     parameters = flat(case.parameters())
     psi = algorithm.initial_psi(parameters, alpha=h["alpha"], beta=h["beta"])
@@ -169,7 +169,7 @@ def test_what_is_no_number_stays_where_it_is():
 
 
 def test_the_truth_shares_nothing_with_the_core():
-    """In a process whose core computes nonsense it is the same."""
+    """The truth is the same in a process in which every function of the core raises."""
     code = (
         "import innaprop_core.algorithm, innaprop_core.momentum\n"
         "from innaprop_core import Hyperparameters\n"
@@ -199,7 +199,7 @@ def test_a_schedule_that_is_constant_is_the_number():
 
 
 def test_algorithm_1_as_printed_in_float32_exceeds_the_tolerance():
-    """So the tolerance tells a good implementation from the one everybody would write first."""
+    """The tolerance excludes the straightforward implementation."""
     case = CASES["alpha=0.1,beta=0.9,decay=0,constant"]
     values = asdict(case.group.hyperparameters)
     theta = [p.astype(np.float32) for p in case.parameters()]

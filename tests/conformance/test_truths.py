@@ -1,4 +1,4 @@
-"""Ground truths are computed once, and anew where anything they are made of has changed."""
+"""Ground truths are cached, and computed again if the case or the code has changed."""
 
 import os
 from dataclasses import replace
@@ -17,7 +17,7 @@ CASE = replace(CASES["gaps,fast"], steps=5)
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The cases that were computed, in order."""
+    """The computed cases, in order."""
     asked = []
 
     def counted(case, counts):
@@ -105,7 +105,7 @@ def test_other_code_keeps_its_truths_elsewhere_and_old_ones_are_removed(tmp_path
 
 
 def test_the_code_is_that_which_makes_them():
-    """Whoever imports another module of the project there, has to name it here."""
+    """Every module of the project that these modules import must be in ``_MAKERS`` too."""
     files = {module.__file__ for module in truths._MAKERS}
     imported = set()
     for module in truths._MAKERS:
@@ -114,7 +114,7 @@ def test_the_code_is_that_which_makes_them():
             if isinstance(origin, str) and origin.startswith("innaprop"):
                 imported.add(origin)
     known = {module.__name__ for module in truths._MAKERS}
-    # A package that only hands on what is its own.
+    # This package only re-exports from its own modules.
     assert imported - known <= {"innaprop_conformance.cases"}
     assert len(files) == len(known)
 

@@ -1,4 +1,4 @@
-"""Algorithm 1 of arXiv 2410.05871 in 60 digits, written from the paper and from nothing else."""
+"""Algorithm 1 of arXiv 2410.05871 in 60 digits, written from the paper, without the core."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ EPS64 = float(np.finfo(np.float64).eps)
 
 
 class Run(NamedTuple):
-    """Arrays of mpf, shape (steps, *shape); row k - 1 is what update k left."""
+    """Arrays of mpf, of shape (steps, *shape); row k - 1 is the value after update k."""
 
     theta: np.ndarray
     psi: np.ndarray
     v: np.ndarray
     travel: np.ndarray
-    """The length of the way so far had the parts of every update added up: what rounding
-    errors that are relative to the parts of an update add up to, in units of epsilon."""
+    """Sum so far of the magnitudes of all terms of the updates of theta. Times epsilon, it bounds
+    the sum of rounding errors that are relative to these terms."""
 
 
 def _one_number(theta, gradients, step_sizes, alpha, beta, sigma, eps, weight_decay):
@@ -68,7 +68,7 @@ def algorithm_1(
 
 
 def exact(values: Any) -> np.ndarray:
-    """Return an array of mpf with the very values of a float array."""
+    """Return an array of mpf with exactly the values of a float array."""
     values = np.asarray(values, np.float64)
     result = np.empty(values.shape, object)
     for index in np.ndindex(values.shape):
@@ -77,6 +77,6 @@ def exact(values: Any) -> np.ndarray:
 
 
 def distance(actual: Any, reference: Any) -> np.ndarray:
-    """Return |actual - reference| as float64, the difference taken before any rounding."""
+    """Return |actual - reference| as float64; the difference is computed before rounding."""
     difference = exact(actual) if np.asarray(actual).dtype != object else np.asarray(actual)
     return np.abs(difference - reference).astype(np.float64)

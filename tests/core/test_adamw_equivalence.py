@@ -21,7 +21,7 @@ EVERY_PAIR = pytest.mark.parametrize(("alpha", "beta"), PAIRS)
 def _problem():
     rng = np.random.default_rng(0)
     theta = rng.normal(size=(3, 4))
-    # eps counts where it is not small beside the gradient, so some gradients are small.
+    # Some gradients are small, so that eps has an effect.
     scale = np.array([1e-8, 1e-2, 1.0, 1e3])
     return theta, rng.normal(size=(STEPS, 3, 4)) * scale
 
@@ -78,7 +78,7 @@ def test_momentum_form_is_adamw_without_first_moment(adamw, alpha, beta, case):
     actual = trajectory(
         Hyperparameters(alpha=alpha, beta=beta, **case), theta, gradients, digits=None
     ).theta
-    # optax corrects the bias by the plain difference 1 - sigma^k: 1e-13 of u at k = 1.
+    # optax computes 1 - sigma^k with cancellation, a relative error of 1e-13 in u at k = 1.
     _assert_same(actual, expected, theta, 1e-12)
 
 
@@ -96,7 +96,7 @@ def test_algorithm_1_is_adamw_without_first_moment(alpha, beta, case):
 
 
 def test_a_pair_off_alpha_beta_one_is_not_adamw():
-    # The comparison above must be able to see a difference.
+    # Shows that the comparison above can fail.
     theta, gradients = _problem()
     case = CASES[0]
     expected = _torch_adamw(theta, gradients, **_adamw_arguments(1.0, case))

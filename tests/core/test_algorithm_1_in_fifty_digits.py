@@ -31,7 +31,7 @@ class Problem:
 
     @property
     def floor(self):
-        """One rounding of theta and one of each part of the update, at every step."""
+        """One rounding error of theta and of each term of the update, at every step."""
         steps = np.arange(1, len(self.gammas) + 1)[:, None]
         size = np.maximum.accumulate(np.abs(self.exact.theta).astype(float))
         size = np.maximum(size, np.abs(self.theta))
@@ -58,13 +58,13 @@ def _run_momentum_form(problem):
 def test_momentum_form_in_float64(problem):
     theta, psi, v = _run_momentum_form(problem)
     assert (distance(theta, problem.exact.theta) <= problem.floor).all()
-    # psi = beta m + (1 - alpha beta) theta, and 1 - alpha beta carries the error of the
-    # product, an epsilon of alpha beta, however small it is itself.
+    # psi = beta m + (1 - alpha beta) theta. The error of 1 - alpha beta is that of the product,
+    # epsilon alpha beta, even if the difference is small.
     alpha, beta = problem.scalars["alpha"], problem.scalars["beta"]
     weight = abs(1 - alpha * beta) + alpha * beta + beta
     assert (distance(psi, problem.exact.psi) <= 2 * weight * problem.floor).all()
-    # A weighted mean whose weights add up to one forgets its roundings as it forgets g^2:
-    # the sum of sigma^j, 1 / (1 - sigma), caps their number.
+    # Rounding errors of v decay by sigma per update, as g^2 does: they add up to at most
+    # 1 / (1 - sigma) of them, the sum of sigma^j.
     tolerance = 4 * EPS64 / (1 - TAIL["sigma"])
     assert (distance(v, problem.exact.v) <= tolerance * problem.exact.v).all()
 
@@ -79,8 +79,8 @@ def test_algorithm_1_in_float64(problem):
         theta, psi, v = algorithm.step(theta, psi, v, g, k=k, gamma=float(gamma), **scalars)
         rows.append((theta, psi, v))
     theta, psi, v = (np.array(column) for column in zip(*rows, strict=True))
-    # A rounding of psi of epsilon |psi| enters theta with gamma / (beta - gamma) at each of
-    # the some beta / gamma steps for which psi remembers it: beta / (beta - gamma) in all.
+    # A rounding error epsilon |psi| of psi persists for about beta / gamma steps, and in each
+    # changes theta by gamma / (beta - gamma) of it: beta / (beta - gamma) in total.
     amplified = 4 * beta / (beta - problem.gammas.max()) * (1 + alpha * beta + beta)
     assert (distance(theta, problem.exact.theta) <= amplified * problem.floor).all()
     assert (distance(psi, problem.exact.psi) <= amplified * problem.floor).all()
@@ -100,7 +100,7 @@ def _trajectory(problem, **arguments):
 def test_trajectory_in_decimals_is_exact_but_for_its_last_rounding(problem, digits):
     run = _trajectory(problem, **digits)
     for actual, reference in zip(run, problem.exact, strict=False):
-        # Half an ulp, and 40 digits less the few that beta near gamma costs.
+        # Half an ulp, plus 40 digits minus the few that are lost if beta is close to gamma.
         assert (distance(actual, reference) <= (0.5 + 1e-9) * np.spacing(np.abs(actual))).all()
 
 
@@ -111,7 +111,7 @@ def test_trajectory_in_float64_is_the_momentum_form(problem):
 
 
 def _in_sixty_digits(problem, form):
-    """Run the code itself over arrays of mpf."""
+    """Run the core's code on arrays of mpf."""
     with mp.workdps(DIGITS):
         scalars = {name: mpf(value) for name, value in problem.scalars.items()}
         alpha, beta, sigma = scalars["alpha"], scalars["beta"], scalars["sigma"]
@@ -123,7 +123,7 @@ def _in_sixty_digits(problem, form):
         for k, (g, gamma) in enumerate(zip(problem.gradients, problem.gammas, strict=True), 1):
             g, gamma = exact(g), mpf(float(gamma))
             if form == "momentum":
-                # math.log, which stands before expm1, holds 16 digits: go round both.
+                # math.log has 16 digits only, so this expm1 ignores its result.
                 c = momentum.coefficients(
                     k, gamma=gamma, **scalars, expm1=lambda _, k=k: sigma**k - 1
                 )
@@ -138,9 +138,9 @@ def _in_sixty_digits(problem, form):
 @pytest.mark.parametrize("form", ["momentum", "algorithm"])
 def test_the_code_itself_in_sixty_digits(problem, form):
     for actual, reference in zip(_in_sixty_digits(problem, form), problem.exact, strict=False):
-        # psi is a multiple of 1 - alpha beta, computed from numbers of the size of theta.
+        # psi is a small difference of numbers as large as theta, if 1 - alpha beta is small.
         scale = np.maximum(np.abs(reference).max(axis=0).astype(float), np.abs(problem.theta))
-        # 60 digits, of which 120 steps and a beta - gamma of 1e-6 may cost a dozen.
+        # 60 digits, of which 120 steps with beta - gamma = 1e-6 may lose a dozen.
         assert (distance(actual, reference) <= 1e-45 * scale).all()
 
 

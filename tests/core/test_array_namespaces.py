@@ -46,7 +46,7 @@ def dtype(request):
 
 @pytest.fixture(params=FOREIGN.keys())
 def namespace(request, dtype):
-    """One library, with JAX's 64 bits switched on for the test that needs them only."""
+    """One array library; JAX's 64-bit mode is enabled only for float64."""
     wide = request.param == "jax" and dtype == "float64"
     with jax.enable_x64(True) if wide else nullcontext():
         yield FOREIGN[request.param]
@@ -68,8 +68,7 @@ def test_values_are_those_of_numpy(form, shape, dtype, namespace):
         g = expected[3]
         expected = (*form(*expected, k), g)
         actual = [*form(*actual, k), actual[3]]
-    # Libraries differ in how they contract a product and a sum: a rounding at each of a
-    # handful of operations and steps.
+    # Some libraries use fused multiply-add: one rounding error per operation and step.
     tolerance = 40 * float(np.finfo(dtype).eps)
     for x, reference in zip(actual, expected, strict=True):
         assert x.dtype == getattr(xp, dtype)
@@ -102,7 +101,7 @@ def test_numpy_inputs_are_left_as_they_were(form, dtype):
     inputs = _inputs((4, 3), dtype)
     before = [x.copy() for x in inputs]
     for x in inputs:
-        # Writing into a read-only array raises.
+        # Writing to a read-only array raises an error.
         x.flags.writeable = False
     form(*inputs, 1)
     for x, copy in zip(inputs, before, strict=True):
@@ -118,14 +117,14 @@ def test_results_stay_on_the_device_of_the_inputs(form, dtype):
 
 @EVERY_FORM
 def test_torch_results_need_no_data(form, dtype):
-    # A meta tensor cannot be read: nothing looks at a value or goes through another device.
+    # A meta tensor has no data, so reading a value or copying to another device would fail.
     inputs = [torch.asarray(x).to("meta") for x in _inputs((3, 2), dtype)]
     outputs = form(*inputs, 1)
     assert [(x.device.type, x.shape) for x in outputs] == [("meta", (3, 2))] * 3
 
 
 def test_what_has_no_namespace_passes_with_its_own_root():
-    # Python's floats stand for a framework outside the array API, such as TensorFlow.
+    # Python floats represent frameworks outside the array API, such as TensorFlow.
     inputs = [float(x) for x in _inputs((), "float64")]
     c = momentum.coefficients(2, **SCALARS)
     actual = momentum.step(*inputs, c, sqrt=math.sqrt)

@@ -19,7 +19,7 @@ def _exactly(sigma, k):
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("k", COUNTS)
 def test_float64_keeps_all_but_the_last_two_bits(sigma, k):
-    # Logarithm, product and expm1 round once each; none of the three magnifies an error.
+    # Logarithm, product and expm1 round once each, and none amplifies an error.
     assert abs(bias_correction(sigma, k) / _exactly(sigma, k) - 1) <= 2 * EPS64
 
 

@@ -18,7 +18,7 @@ FORBIDDEN = [
 
 def _loaded_by(code):
     program = f"import sys\n{code}\nprint(*sys.modules, sep='\\n')"
-    # -P: the package that is installed, not the one in the current folder.
+    # -P: import the installed package, not the one in the working directory.
     command = [sys.executable, "-P", "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(result.stdout.split())

@@ -145,7 +145,7 @@ RENAMED = {"gamma": "lr", "beta": "newtonian", "weight_decay": "decay"}
         ({"gamma": -1.0}, ValueError, "lr must be a finite number >= 0, got -1.0"),
         ({"gamma": "x"}, TypeError, "lr must be a finite number >= 0, got 'x' of type str"),
         ({"weight_decay": -2.0}, ValueError, "decay must be a finite number >= 0, got -2.0"),
-        # A name that is not renamed keeps its own.
+        # Names that are not mapped stay the same.
         ({"alpha": -2.0}, ValueError, "alpha must be a finite number >= 0, got -2.0"),
         (
             {"gamma": 2.0, "beta": 1.0},

@@ -46,7 +46,7 @@ def _integrate(right_hand_side, velocity):
 
 EVERY_FORM = pytest.mark.parametrize("form", [_momentum_form, _algorithm_1])
 EVERY_PAIR = pytest.mark.parametrize(("alpha", "beta"), PAIRS)
-# Without memory and with eps = 1, u = g / (|g| + 1): a u inside (-1, 1) can be prescribed.
+# With sigma = 0 and eps = 1, u = g / (|g| + 1), so that any u in (-1, 1) can be prescribed.
 
 
 @EVERY_FORM

@@ -1,4 +1,4 @@
-"""Words of momentum and second moment: what they hold and how they round, in every framework."""
+"""Packed words of momentum and second moment: their values and rounding, in every framework."""
 
 from fractions import Fraction
 from types import SimpleNamespace
@@ -61,13 +61,13 @@ CODES_OF_M, CODES_OF_V = 2 * 7 * 2**12, 69 * 2**10 + 106 * 2**5 + 1
 
 
 def momentum_of(code: int) -> Fraction:
-    """The number that a code of the momentum stands for, by the definition of the format."""
+    """The number that a code of the momentum represents, by the definition of the format."""
     octave, place = divmod(code, 2**12)
     return Fraction(2) ** (octave - 3) * (1 + Fraction(place, 2**12)) - Fraction(1, 8)
 
 
 def second_moment_of(code: int) -> Fraction:
-    """Likewise the second moment."""
+    """The number that a code of the second moment represents."""
     if code < 69 * 2**10:
         octave, place = divmod(code, 2**10)
         return Fraction(2) ** (octave - 47) * (1 + Fraction(place, 2**10)) - Fraction(1, 2**47)
@@ -85,7 +85,7 @@ def words(n=200_000):
 
 @pytest.fixture(params=FRAMEWORKS)
 def functions(request):
-    """``pack``, ``unpack`` and ``turn_of`` over NumPy's arrays, computed by a framework."""
+    """``pack``, ``unpack`` and ``turn_of`` for NumPy arrays, computed by a framework."""
     asarray, to, wrap = FRAMEWORKS[request.param]
 
     def pack(*arrays):
@@ -150,7 +150,7 @@ def test_zero_is_the_word_zero_and_what_is_not_finite_stays_so(functions):
 
 @pytest.mark.parametrize("size", [1e-7, 1e-3, 0.2, 1.0, 9.0])
 def test_rounding_has_no_bias_whatever_the_number(size):
-    """The mean over all thresholds is the number, to what float32 and the thresholds resolve."""
+    """The mean over all thresholds is the number itself, up to rounding: no bias."""
     n = 1 << 17
     for sign in (1, -1):
         m = np.full(n, sign * size, np.float32)
@@ -185,7 +185,7 @@ def test_draws_come_again_after_2_to_the_24_and_begin_elsewhere_with_another_see
 
 
 def errors(alpha, beta, gamma, seeds, steps=1000, n=600):
-    """Errors of a float64 parameter with packed state, one row a seed, and the distance moved."""
+    """Errors of a float64 parameter with packed state, one row per seed; and the distance moved."""
     rng = np.random.default_rng(0)
     rng.normal(size=n)
     scale, drift = (

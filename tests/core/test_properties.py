@@ -34,7 +34,7 @@ def scalars(draw, *, eps=EPS):
 def runs(draw, gradients, *, eps=EPS):
     values = draw(scalars(eps=eps))
     shape, steps = draw(SHAPES), draw(st.integers(1, 4))
-    # alpha gamma < 1 keeps the friction from swinging m about and roundings from growing.
+    # With alpha gamma < 1, m does not oscillate, and rounding errors do not grow.
     highest = min(0.5, 0.99 * values["beta"], 1 / (1 + values["alpha"]))
     step_sizes = draw(st.lists(st.floats(1e-6, highest), min_size=steps, max_size=steps))
     theta = draw(hnp.arrays(np.float64, shape, elements=st.floats(-1e6, 1e6)))
@@ -60,7 +60,7 @@ def test_momentum_form_is_as_close_as_roundings_allow(run):
     reference = algorithm_1(theta, gradients, step_sizes, **values)
     actual, _, _ = _momentum_form(run)
     steps = len(step_sizes)
-    # What is left of a second moment's roundings is a share of sigma.
+    # Relative to v, of which the factor sigma may be left, rounding errors grow by 1 / sigma.
     parts = 8 * steps / values["sigma"] * reference.travel.astype(float)
     sizes = np.abs(np.concatenate([theta[None], reference.theta])).astype(float)
     size = steps * np.maximum.accumulate(sizes)[1:]
@@ -77,7 +77,7 @@ def test_trajectory_is_algorithm_1_rounded_once(run):
     reference = algorithm_1(theta, gradients, step_sizes, **values)
     for rows, expected in zip(actual, reference, strict=False):
         assert rows.shape == gradients.shape
-        # A difference of numbers of the size of theta, of which 40 digits leave 1e-30.
+        # Differences of numbers as large as theta: 1e-30 remains of the 40 digits.
         allowed = (0.5 + 1e-9) * np.spacing(np.abs(rows)) + 1e-30 * np.abs(theta)
         assert (distance(rows, expected) <= allowed).all()
 
@@ -91,7 +91,7 @@ def test_without_eps_the_scale_of_the_gradients_is_forgotten(run, exponent):
     values, theta, gradients, step_sizes = run
     scaled = _momentum_form((values, theta, np.ldexp(gradients, exponent), step_sizes))
     expected = _momentum_form(run)
-    # A power of two changes no rounding, so bit for bit.
+    # Bitwise equal, since multiplying by a power of two does not change the rounding.
     np.testing.assert_array_equal(scaled[0], expected[0])
     np.testing.assert_array_equal(scaled[1], expected[1])
     np.testing.assert_array_equal(scaled[2], np.ldexp(expected[2], 2 * exponent))

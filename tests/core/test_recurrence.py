@@ -50,7 +50,7 @@ def test_three_iterates_in_a_row(form, alpha, beta, eps, gamma):
     acceleration = (x[2:] - 2 * x[1:-1] + x[:-2]) / gamma**2
     velocity = (x[1:-1] - x[:-2]) / gamma
     residual = acceleration + alpha * velocity + beta * (u[1:] - u[:-1]) / gamma + u[:-1]
-    # Differences of numbers of the size of theta, divided by gamma^2.
+    # Rounding errors of differences of numbers as large as theta, divided by gamma^2.
     tolerance = 1e-15 * (1 + np.abs(x).max()) / gamma**2 * (10 if form is _algorithm_1 else 1)
     assert np.abs(residual).max() < 10 * tolerance
 
@@ -74,7 +74,7 @@ def test_steps_under_a_constant_direction_approach_gamma_over_alpha(form, alpha,
     gradients = [np.array([2.5])] * steps
     x = np.array(list(form(np.zeros(1), gradients, eps=0.0, weight_decay=0.0, **scalars)))
     lengths = -np.diff(x[:, 0])
-    # From gamma beta to gamma / alpha, with a time constant of 1 / (alpha gamma) steps.
+    # They change from gamma beta to gamma / alpha, with a time constant of 1 / (alpha gamma) steps.
     fading = (1 - alpha * gamma) ** np.arange(steps)
     expected = gamma / alpha + (gamma * beta - gamma / alpha) * fading
     np.testing.assert_allclose(lengths, expected, rtol=1e-9)

@@ -19,7 +19,7 @@ def _arrays(seed, dtype=np.float64):
 
 
 def _started(**hyperparameters):
-    """An optimizer two updates under way: nothing in it is zero."""
+    """An optimizer after two updates: no part of its state is zero."""
     optimizer = INNAprop(_arrays(0), Hyperparameters(gamma=0.1, **hyperparameters))
     optimizer.step(_arrays(1))
     optimizer.step(_arrays(2))
@@ -71,7 +71,7 @@ def test_the_default_step_size_is_that_of_the_hyperparameters():
 def test_the_default_hyperparameters_are_the_authors():
     optimizer = INNAprop([np.array([2.0])])
     optimizer.step([np.array([-3.0])])
-    # gamma 1e-3, beta 0.9, lambda 0.01 and the share of the decay that m takes at once.
+    # gamma 1e-3, alpha 0.1, beta 0.9, lambda 0.01; m also gets its part of the weight decay.
     drive = 1e-3 * 0.01 * (1 / 0.9 - 0.1) * 2.0
     expected = 2.0 - 1e-5 * 2.0 - 1e-3 * drive + 1e-3 * 0.9 * 3.0 / (3.0 + 1e-8)
     np.testing.assert_allclose(optimizer.parameters[0], [expected], rtol=1e-15)
@@ -97,7 +97,7 @@ def test_psi_is_that_of_algorithm_1():
 def test_what_was_handed_in_stays_as_it_is():
     parameters, gradients = _arrays(0), _arrays(1)
     for x in parameters + gradients:
-        # Writing into a read-only array raises.
+        # Writing to a read-only array raises an error.
         x.flags.writeable = False
     listed = list(parameters)
     optimizer = INNAprop(parameters, Hyperparameters(gamma=0.1))
@@ -202,7 +202,7 @@ def test_parameters_may_come_one_by_one():
 
 @pytest.mark.parametrize("none", [[], (), iter([])])
 def test_there_must_be_parameters(none):
-    with pytest.raises(ValueError, match="parameters must be one array at least, got none"):
+    with pytest.raises(ValueError, match="parameters must hold at least one array, got none"):
         INNAprop(none)
 
 
@@ -355,7 +355,7 @@ def test_gradients_of_another_library_change_nothing():
 
 
 class _Foreign:
-    """Like a JAX array beside NumPy's: the same shape, a dtype that compares equal."""
+    """An array of another library, with the shape and dtype of a NumPy array, as JAX has."""
 
     shape, dtype = (3,), np.dtype(np.float64)
 

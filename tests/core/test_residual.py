@@ -1,4 +1,4 @@
-"""A bfloat16 and its residual are a float32, in every framework's arrays."""
+"""bfloat16 parameters and residuals hold float32 master weights, in every framework's arrays."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ FRAMEWORKS = {
 
 @pytest.fixture(params=FRAMEWORKS)
 def functions(request):
-    """``join`` and ``split`` over bits held by NumPy, computed by a framework."""
+    """``join`` and ``split`` for NumPy arrays of bits, computed by a framework."""
     asarray, where = FRAMEWORKS[request.param]
     wrap = jax.jit if request.param == "jax compiled" else lambda f: f
 

@@ -9,7 +9,7 @@ def _v_and_u(gradients, dtype, *, sigma, eps):
     zeros = np.zeros(np.shape(gradients[0]), dtype)
     v = zeros
     for k, g in enumerate(gradients, 1):
-        # With alpha = 0 and gamma = 1/2, an m that starts at zero is u / 2 afterwards.
+        # With alpha = 0, gamma = 1/2 and m = 0 before the update, m = u / 2 after it.
         c = momentum.coefficients(
             k, gamma=0.5, alpha=0.0, beta=1.0, sigma=sigma, eps=eps, weight_decay=0.0
         )
@@ -18,8 +18,8 @@ def _v_and_u(gradients, dtype, *, sigma, eps):
 
 
 def test_float32_averages_without_bias():
-    # float32(0.999) and float32(1 - 0.999) do not add up to one: used as weights they would
-    # raise v by 1.3e-5 of itself. Errors of single elements are ten times the mean's.
+    # float32(0.999) and float32(1 - 0.999) do not add up to 1: as weights they would increase v
+    # by a factor of 1 + 1.3e-5. The mean over elements is tested, whose error is ten times smaller.
     gradients = np.random.default_rng(0).normal(size=(15_000, 20)).astype(np.float32)
     v, _ = _v_and_u(gradients, np.float32, sigma=0.999, eps=1e-8)
     exactly = np.zeros(20)
@@ -34,7 +34,7 @@ def test_float32_averages_without_bias():
 def test_a_gradient_that_drops_is_seen_beside_the_memory_of_a_large_one(dtype, sigma, drop):
     v, u = _v_and_u([[1.0], [drop]], dtype, sigma=sigma, eps=0.0)
     expected = (1 - sigma) * (sigma + drop**2)
-    # The rounding of the large one, of which sigma is left.
+    # The rounding error of the large square, relative to its remaining part, sigma.
     tolerance = 4 * float(np.finfo(dtype).eps) / sigma
     assert v == pytest.approx(expected, rel=tolerance)
     assert u == pytest.approx(drop / np.sqrt(expected / (1 - sigma**2)), rel=tolerance)

@@ -112,7 +112,7 @@ def test_theta_is_rounded_to_what_it_is_stored_in(digits, dtype):
     hyperparameters = Hyperparameters(gamma=0.1)
     run = trajectory(hyperparameters, start, gradients, digits=digits, stored_in=dtype)
     np.testing.assert_array_equal(run.theta, run.theta.astype(dtype).astype(float))
-    # The first update is the exact one, rounded once.
+    # The first update is exact and rounded once.
     exact = trajectory(hyperparameters, start, gradients[:1]).theta[0]
     np.testing.assert_array_equal(run.theta[0], exact.astype(dtype).astype(float))
 
@@ -130,7 +130,7 @@ def test_theta_is_not_stored_in_what_holds_no_fractions(dtype):
     ids=["text", "ragged", "a dict", "requires a gradient", "of a dtype of PyTorch"],
 )
 def test_what_numpy_does_not_take_for_numbers(digits, values):
-    with pytest.raises(TypeError, match="theta must be an array that NumPy takes for numbers"):
+    with pytest.raises(TypeError, match="theta must be an array of numbers"):
         trajectory(DEFAULTS, values, [], digits=digits)
     with pytest.raises(TypeError, match=r"gradients\[0\] must be an array that NumPy takes for"):
         trajectory(DEFAULTS, np.ones(2), [values], digits=digits)
@@ -217,7 +217,7 @@ def test_the_decimal_context_of_the_caller_neither_counts_nor_changes():
 
 @EVERY_ARITHMETIC
 def test_nothing_over_nothing_is_nan(digits):
-    # eps = 0 and a gradient of zero: Algorithm 1 says 0 / 0, of one element only.
+    # With eps = 0, u is 0 / 0 for the element whose gradient is zero, and only for it.
     hyperparameters = Hyperparameters(eps=0.0)
     with np.errstate(invalid="ignore"):
         run = trajectory(hyperparameters, np.ones(2), [[0.0, 1.0]] * 2, digits=digits)
@@ -256,7 +256,7 @@ def test_float64_is_as_accurate_as_its_docstring_says(preset, gamma, stated):
 
 @EVERY_PRESET
 def test_algorithm_1_as_printed_loses_digits_in_float64(preset):
-    # The reason why the ground truth is computed in decimals.
+    # This is why the ground truth is computed in decimal arithmetic.
     h, start, gradients, reference = _problem(1e-6, preset)
     theta, v = start, np.zeros(4)
     psi = algorithm.initial_psi(theta, alpha=h.alpha, beta=h.beta)

@@ -14,7 +14,7 @@ CASES = [
 
 
 def _momentum_matrix(gamma, alpha, beta, weight_decay):
-    """What one update without a gradient does to (theta, m), column by column."""
+    """The matrix by which an update without gradient multiplies (theta, m)."""
     c = momentum.coefficients(
         1, gamma=gamma, alpha=alpha, beta=beta, sigma=0.9, eps=1e-8, weight_decay=weight_decay
     )
@@ -24,7 +24,7 @@ def _momentum_matrix(gamma, alpha, beta, weight_decay):
 
 
 def _psi_matrix(gamma, alpha, beta, weight_decay):
-    """The same for (theta, psi) and Algorithm 1 as printed."""
+    """The matrix for (theta, psi) in Algorithm 1 as printed."""
     scalars = {"alpha": alpha, "beta": beta, "sigma": 0.9, "eps": 1e-8}
     zeros = np.zeros(2)
     theta, psi, _ = algorithm.step(
@@ -47,7 +47,7 @@ MATRICES = pytest.mark.parametrize("matrix", [_momentum_matrix, _psi_matrix])
 @pytest.mark.parametrize(("alpha", "beta", "weight_decay"), CASES)
 @pytest.mark.parametrize("gamma", [0.2, 0.01])
 def test_trace_and_determinant_without_a_gradient(matrix, alpha, beta, weight_decay, gamma):
-    # With 1 + gamma s for an eigenvalue, these two say
+    # They imply, for an eigenvalue 1 + gamma s,
     # s^2 + (lambda + alpha + gamma lambda (1 - alpha beta) / beta) s + lambda / beta = 0.
     one_step = matrix(gamma, alpha, beta, weight_decay)
     linear = weight_decay + alpha + gamma * weight_decay * (1 / beta - alpha)
@@ -63,7 +63,7 @@ def test_rates_solve_the_characteristic_equation(matrix, alpha, beta, weight_dec
     gamma = 1e-5
     rates = (np.linalg.eigvals(matrix(gamma, alpha, beta, weight_decay)) - 1) / gamma
     expected = np.roots([1, weight_decay + alpha, weight_decay / beta])
-    # First order in gamma; a double root would need the root of it.
+    # The error is of order gamma; for a double root it would be of order sqrt(gamma).
     np.testing.assert_allclose(np.sort_complex(rates), np.sort_complex(expected), atol=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_best_accuracy_decays_an_idle_weight_at_a_quarter_of_the_nominal_rate():
 def test_fast_training_swings_an_idle_weight_through_zero():
     matrix = _momentum_matrix(1e-3, 0.1, 0.9, 0.01)
     theta, _ = np.linalg.matrix_power(matrix, 40_000) @ [1.0, 0.0]
-    # theta'' + (lambda + alpha) theta' + lambda / beta theta = 0 from theta' = -lambda theta.
+    # theta'' + (lambda + alpha) theta' + lambda / beta theta = 0 with theta' = -lambda theta at 0.
     damping, frequency = 0.055, np.sqrt(0.01 / 0.9 - 0.055**2)
     swing = np.cos(frequency * 40) + (damping - 0.01) / frequency * np.sin(frequency * 40)
     assert theta == pytest.approx(np.exp(-damping * 40) * swing, abs=1e-4)
@@ -84,6 +84,6 @@ def test_fast_training_swings_an_idle_weight_through_zero():
 
 
 def test_adamw_pair_decays_a_weight_at_the_nominal_rate_over_beta():
-    # alpha beta = 1: m stays at zero and theta shrinks by 1 - gamma lambda alone.
+    # With alpha beta = 1, m stays at zero, and theta is only multiplied by 1 - gamma lambda.
     matrix = _momentum_matrix(0.01, 0.5, 2.0, 0.3)
     np.testing.assert_allclose(matrix[:, 0], [1 - 0.01 * 0.3, 0], rtol=1e-15)

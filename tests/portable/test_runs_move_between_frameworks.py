@@ -155,7 +155,7 @@ def test_a_residual_that_is_lost_is_told(tmp_path):
     told = []
     worker.run_second_half(loop, "torch", tmp_path, ["torch"], told.append)
     assert [message["source"] for message in told] == ["torch"]
-    assert "must be bit by bit what torch has left" in told[0]["error"]
+    assert "must be bitwise equal to what torch saved" in told[0]["error"]
 
 
 def test_weights_of_bfloat16_are_the_upper_half():

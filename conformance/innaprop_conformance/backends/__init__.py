@@ -1,8 +1,8 @@
-"""Backends: one implementation of INNAprop each, behind one protocol.
+"""Backends: each wraps one implementation of INNAprop in a common protocol.
 
-A backend is a class, found through the entry-point group ``innaprop.backends`` under its
-name, or as ``MODULE:CLASS``. Importing its module must not import its framework: the suite lists
-backends that are not installed, and gives each that is a process of its own.
+A backend is a class, registered under its name in the entry-point group ``innaprop.backends``, or
+given as ``MODULE:CLASS``. Importing its module must not import its framework, since the suite also
+lists backends whose framework is not installed, and runs each of the others in its own process.
 """
 
 import os
@@ -35,12 +35,12 @@ GROUP = "innaprop.backends"
 
 
 def load_backends(more: Iterable[str] = ()) -> dict[str, type[Backend]]:
-    """Return every registered backend by name, in alphabetical order, and some others.
+    """Return all registered backends by name, in alphabetical order, and then some others.
 
-    One whose class cannot be loaded is there too, and says why in ``load_error``.
+    A backend whose class cannot be loaded is included, with the reason in ``load_error``.
 
     Args:
-        more: Names; of those that are "MODULE:CLASS" the class is loaded, others are passed over.
+        more: Names of further backends as "MODULE:CLASS"; names of other forms are ignored.
     """
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     points += [EntryPoint(name, name, GROUP) for name in more if ":" in name]
@@ -62,13 +62,13 @@ def load_backend(name: str) -> type[Backend]:
     """Return one backend, without loading any other.
 
     Args:
-        name: Under which it is registered, or "MODULE:CLASS"; MODULE may be in the working
-            directory.
+        name: The name under which it is registered, or "MODULE:CLASS"; MODULE may be in the
+            working directory.
 
     Raises:
-        TypeError: The class is no subclass of ``Backend``.
-        ValueError: It has a feature that no case asks for.
-        Exception: It cannot be loaded.
+        TypeError: The class is not a subclass of ``Backend``.
+        ValueError: It declares an unknown feature, or no backend is registered under the name.
+        Exception: Whatever importing it raises.
     """
     if ":" in name:
         return _load(EntryPoint(name, name, GROUP))
@@ -77,7 +77,7 @@ def load_backend(name: str) -> type[Backend]:
 
 
 def _load(point: EntryPoint) -> type[Backend]:
-    # As `python -m` does; the command that is installed does not.
+    # `python -m` has the working directory in the path, the installed command has not.
     if point.name == point.value and (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     backend = point.load()

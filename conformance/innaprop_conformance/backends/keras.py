@@ -1,4 +1,4 @@
-"""``innaprop.keras`` on each Keras backend, compiled as ``model.fit`` does it there, and eager."""
+"""``innaprop.keras`` on each Keras backend, compiled as by ``model.fit``, and eager."""
 
 import importlib
 from collections.abc import Callable
@@ -23,7 +23,7 @@ EVENTS = frozenset(
         "change weight_decay",
     }
 )  # fmt: skip
-"""What can happen to an optimizer in Keras."""
+"""Events that the Keras backends support."""
 WAYS = frozenset(
     {
         "defaults", "preset", "loss scaling", "accumulation", "clip by value", "clip by norm",
@@ -31,24 +31,24 @@ WAYS = frozenset(
         "step size function", "psi",
     }
 )  # fmt: skip
-"""Ways that there are in Keras on every backend."""
+"""Ways that Keras supports on every backend."""
 TORCH_ONLY = frozenset(
     {"relocate", "strided gradients", "strided parameters", "one thread", "three threads"}
 )
-"""What there is on PyTorch, whose tensors have strides and whose threads can be set."""
+"""Features on PyTorch only: its tensors have strides, and its number of threads can be set."""
 
 Apply = Callable[[list[Any]], None]
-"""Makes an update with gradients."""
+"""Makes an update with these gradients."""
 
 
 def in_function(apply: Apply, **options: Any) -> Apply:
-    """Return an update inside ``tf.function``."""
+    """Return the update wrapped in ``tf.function``."""
     function = importlib.import_module("tensorflow").function(apply, **options)
     return lambda gradients: function(gradients)
 
 
 def jitted(optimizer: Any, variables: list[Any]) -> Apply:
-    """Return an update through ``stateless_apply`` under ``jax.jit``."""
+    """Return an update that calls ``stateless_apply`` under ``jax.jit``."""
     update = importlib.import_module("jax").jit(optimizer.stateless_apply)
 
     def apply(gradients: list[Any]) -> None:
@@ -61,15 +61,15 @@ def jitted(optimizer: Any, variables: list[Any]) -> Apply:
 
 
 class KerasBackend(SteppingBackend):
-    """``innaprop.keras.INNAprop`` for the weights of a model."""
+    """``innaprop.keras.INNAprop`` with the weights of a model."""
 
     features = (PLAIN - {"groups"}) | EVENTS | WAYS
-    # Keras counts iterations for all variables.
+    # Keras has one count of iterations for all variables.
     counts = "run"
     dtypes: ClassVar[tuple[str, ...]] = STORAGE
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     mutable_tensors: ClassVar[bool] = False
-    """Whether an update could write into the gradients that it is given."""
+    """Whether an update could modify the gradients that it is given."""
 
     _model: Any
     _variables: list[Any]
@@ -78,12 +78,12 @@ class KerasBackend(SteppingBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return some: every case is traced or compiled anew, or every update takes long."""
+        """Return a part of the cases, since compiling each takes long, or updates are slow."""
         return {**some(), "large,million": CASES["large,million"]}
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype; with residuals it follows few."""
+        """Return why it does not run a case in a dtype; with residuals it runs only a few."""
         if dtype.endswith(RESIDUAL) and "float16" not in case.dtypes:
             return "takes too long"
         if len(case.shapes) > 100 and dtype != "float32":
@@ -97,7 +97,7 @@ class KerasBackend(SteppingBackend):
 
         self._case, self._storage = case, case.storage(dtype)
         self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
-        # Keras holds the learning rate in floatx.
+        # Keras stores the learning rate in floatx.
         keras.config.set_floatx("float64" if "float64" in self._storage else "float32")
         self._model = keras_events.model(self)
         self._variables = list(self._model.trainable_variables)
@@ -108,7 +108,7 @@ class KerasBackend(SteppingBackend):
             keras_events.begin_counted(self)
 
     def adopt(self, model: Any, optimizer: Any) -> None:
-        """Have the run go on with a model and an optimizer that is built for it."""
+        """Continue the run with another model, and an optimizer that is built for it."""
         import keras
 
         self._model, self._optimizer = model, optimizer
@@ -120,7 +120,7 @@ class KerasBackend(SteppingBackend):
         self._apply = self._make_apply()
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        # Only where it changes: what was loaded must not be mended by the caller.
+        # Set only on changes: setting it always would hide values that were loaded wrongly.
         if gammas != self._given_gammas and not self._case.way.startswith("step size"):
             self._optimizer.learning_rate = gammas[0]
             self._given_gammas = gammas
@@ -154,7 +154,7 @@ class KerasBackend(SteppingBackend):
 
 
 class _Few(KerasBackend):
-    """Another mode of a backend, of which every update or every case takes long."""
+    """Another mode of a backend, in which each update or each case takes long."""
 
     features = PLAIN - {"groups", "long runs"}
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)
@@ -162,12 +162,12 @@ class _Few(KerasBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: the backend itself follows more."""
+        """Return a few cases; the main backend runs more."""
         return few()
 
 
 class _Eager(_Few):
-    """Operation by operation, where the framework would compile."""
+    """Without compilation."""
 
     mode = "eager"
 
@@ -191,7 +191,7 @@ class KerasOnTensorFlow(KerasBackend):
 class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
-    # XLA has another form of the update, and constants of its own dtype.
+    # The XLA kernel is another one, with constants in the dtype of the variables.
     dtypes = ("float32", "float64")
 
     def _make_apply(self) -> Apply:
@@ -241,7 +241,7 @@ class KerasOnTorchCompiled(WithCompiler, _Few, KerasOnTorch):
     """``innaprop.keras.INNAprop`` on PyTorch, inside ``torch.compile``."""
 
     mode = "compiled"
-    # A step without one of its gradients is compiled anew.
+    # A step with a missing gradient would be compiled again.
     features = _Few.features - {"missing gradients"}
     compilers = ("c++", "g++", "clang++")
 

@@ -1,4 +1,4 @@
-"""What happens in a run in Keras, and the ways to make an update, each as users do it."""
+"""Events and ways in Keras, each written as a user would."""
 
 import copy
 import importlib
@@ -30,7 +30,7 @@ _PACKAGE = "innaprop_conformance"
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class Parameters(keras.Model):  # type: ignore[misc]
-    """A model that is nothing but weights: a file holds an optimizer as part of its model."""
+    """A model that only holds weights. Keras saves an optimizer as part of a model."""
 
     def __init__(self, weights: list[dict[str, Any]], **options: Any) -> None:
         super().__init__(**options)
@@ -41,40 +41,40 @@ class Parameters(keras.Model):  # type: ignore[misc]
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """Return what comes in."""
+        """Return the inputs."""
         return inputs
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this model again."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "weights": [dict(weight) for weight in self._given]}
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class Scheduled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A case's schedule of alpha or beta as an object of Keras, which a file can hold."""
+    """A case's schedule of alpha or beta, as a serializable Keras object."""
 
     def __init__(self, **values: Any) -> None:
         self._schedule = Schedule(**values)
 
     def __call__(self, step: Any) -> Any:
-        """Return the value for the update that ``step`` others came before."""
+        """Return the value for an update; ``step`` is the number of updates before it."""
         return self._schedule(step)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this schedule again."""
+        """Return the arguments of the constructor."""
         return asdict(self._schedule)
 
 
 def array(given: Any) -> NDArray[Any]:
     """Return a copy of the values of a tensor or variable; bfloat16 as float32."""
-    # NumPy has no bfloat16.
+    # Converted to float32, since NumPy has no bfloat16.
     if keras.backend.standardize_dtype(given.dtype) == "bfloat16":
         given = ops.cast(given, "float32")
     return np.array(ops.convert_to_numpy(given))
 
 
 def model(run: "Run") -> Any:
-    """Return a model whose weights are the case's parameters, of their initial values."""
+    """Return a model whose weights are the case's initial parameters."""
     case = run._case
     decay = decaying(case).hyperparameters.weight_decay
     weights = [
@@ -101,7 +101,7 @@ def model(run: "Run") -> Any:
 
 
 def decaying(case: Case) -> Group:
-    """Return the group whose options the optimizer has: those that decay, if they differ."""
+    """Return the group whose options the optimizer gets: the one with the largest weight decay."""
     return max(case.groups, key=lambda group: group.hyperparameters.weight_decay)
 
 
@@ -169,14 +169,14 @@ def _with_options(run: "Run") -> INNAprop:
 
 
 def begin_counted(run: "Run") -> None:
-    """Have a run's optimizer count updates that were made before."""
+    """Set the optimizer's count to the case's number of previous updates."""
     with file_of_state() as path:
         write_counted(path, run._case, [variable.path for variable in run._variables])
         innaprop.load_state(path, run._optimizer)
 
 
 def steps(case: Case) -> Step:
-    """Return what makes an update of a case."""
+    """Return the function that makes an update in the case's way."""
     return {
         "accumulation": _accumulated,
         "loss scaling": _scaled,
@@ -185,7 +185,7 @@ def steps(case: Case) -> Step:
 
 
 def tensors(run: "Run", gradients: list[Array | None]) -> list[Any]:
-    """Return gradients as tensors, of their variables' dtypes as when losses are derived."""
+    """Return gradients as tensors of their variables' dtypes, as automatic differentiation does."""
     made: list[Any] = [
         None if g is None else ops.convert_to_tensor(g, variable.dtype)
         for g, variable in zip(gradients, run._variables, strict=True)
@@ -201,7 +201,7 @@ def tensors(run: "Run", gradients: list[Array | None]) -> list[Any]:
 
 
 def _strided(made: Any) -> Any:
-    """Return the same values as every second element of something larger, and transposed."""
+    """Return a view of the same values: transposed, and every second element of a larger tensor."""
     torch = importlib.import_module("torch")
     if made.dim() > 1:
         made = made.mT.contiguous().mT
@@ -213,7 +213,7 @@ def _plain(run: "Run", gradients: list[Array | None]) -> None:
 
 
 def _accumulated(run: "Run", gradients: list[Array | None]) -> None:
-    for share in (4.0, -2.0):  # Exact in binary, and of mean one.
+    for share in (4.0, -2.0):  # Exact in binary, with mean 1.
         run._apply(tensors(run, [None if g is None else share * g for g in gradients]))
 
 
@@ -235,17 +235,18 @@ def _sparse(run: "Run", gradients: list[Array | None]) -> None:
 
 
 def _rows(gradient: Array, dtype: str) -> Any:
-    """Return a gradient as rows in two parts each, one of which comes after all other rows.
+    """Return a sparse gradient in which every row is split into two entries that add up.
 
-    There are always two entries for each row of the variable, so that nothing has to be compiled
-    anew; those for which there is no row left are zeros for one that is there.
+    The second entries come in reverse order after all first ones. The number of entries is always
+    twice the number of the variable's rows, to avoid compiling again: the remaining entries are
+    zeros for rows that are already present.
     """
     n = len(gradient)
     present = np.flatnonzero(gradient.reshape(n, -1).any(axis=1))
     rows = np.resize(present if len(present) else [0], n)
     values = gradient[rows]
     values[max(len(present), 1) :] = 0
-    # Exact in 16 bits too: powers of two, of sum one.
+    # The factors 2 and -1 are exact in 16 bits too, and have the sum 1.
     rows, values = np.concatenate([rows, rows[::-1]]), np.concatenate([2 * values, -values[::-1]])
     if keras.backend.backend() == "tensorflow":
         slices = importlib.import_module("tensorflow").IndexedSlices
@@ -258,12 +259,12 @@ def _rows(gradient: Array, dtype: str) -> Any:
 
 
 def observed(run: "Run") -> list[NDArray[Any]]:
-    """Return what the case's way says is judged."""
+    """Return the judged quantity of the case's way."""
     if run._case.way == "psi":
         return [array(run._optimizer.psi(variable)) for variable in run._variables]
     if run._case.way != "moving average":
         return run.parameters()
-    # As at the end of ``fit``; and back, since the run goes on.
+    # As at the end of ``fit``; then the weights are restored, since the run continues.
     weights = [array(variable) for variable in run._variables]
     run._optimizer.finalize_variable_values(run._variables)
     averages = [array(variable) for variable in run._variables]
@@ -279,31 +280,31 @@ def _cloned(run: "Run") -> Any:
     return cloned
 
 
-def _of_another_rate(config: dict[str, Any]) -> INNAprop:
-    """Return an optimizer of a config but for the learning rate, which is state."""
+def _with_other_learning_rate(config: dict[str, Any]) -> INNAprop:
+    """Return an optimizer with the same config, except for the learning rate, which is state."""
     return INNAprop.from_config({**config, "learning_rate": OTHERS.gamma})
 
 
 def watch_options(run: "Run") -> None:
-    """Have the config of whatever optimizer the run goes on with compared: it stays as it is."""
+    """Watch the config of the run's current optimizer, which no update may change."""
     run.watch("the config", run, _config)
 
 
 def _config(run: "Run") -> dict[str, Any]:
-    """Return a run's config, but for the learning rate, which schedules change, and the name."""
+    """Return the optimizer's config without its name and learning rate, which schedules change."""
     config = run._optimizer.get_config()
     return {key: config[key] for key in config.keys() - {"learning_rate", "name"}}
 
 
 def _reload(run: "Run", event: Event) -> None:
-    """Save and load a model, and then its weights, for an optimizer of another learning rate."""
+    """Save and load a model, then its weights, into an optimizer with another learning rate."""
     with tempfile.TemporaryDirectory() as folder:
         run._model.compile(run._optimizer, "mse")
         run._model.save(Path(folder, "model.keras"))
         loaded = keras.models.load_model(Path(folder, "model.keras"))
         loaded.save_weights(Path(folder, "model.weights.h5"))
         model = Parameters.from_config(loaded.get_config())
-        model.compile(_of_another_rate(loaded.optimizer.get_config()), "mse")
+        model.compile(_with_other_learning_rate(loaded.optimizer.get_config()), "mse")
         model.optimizer.build(model.trainable_variables)
         model.load_weights(Path(folder, "model.weights.h5"))
     run.adopt(model, model.optimizer)
@@ -326,7 +327,7 @@ def _portable_reload(run: "Run", event: Event) -> None:
 
 
 def _hand_over(run: "Run", event: Event) -> None:
-    """Hand a store of arrays to one optimizer, and its arrays as a list to another."""
+    """Load the state into one optimizer from a dict, and from there into another from a list."""
     config = run._optimizer.get_config()
     store: dict[str, Any] = {}
     run._optimizer.save_own_variables(store)
@@ -334,10 +335,10 @@ def _hand_over(run: "Run", event: Event) -> None:
     for name, values in store.items():
         run.watch(f"{name} in the store", values)
     model = _cloned(run)
-    one, other = INNAprop.from_config(config), _of_another_rate(config)
+    one, other = INNAprop.from_config(config), _with_other_learning_rate(config)
     one.build(model.trainable_variables)
     one.load_own_variables(store)
-    _step_aside(run._optimizer, run._variables)
+    _update_original(run._optimizer, run._variables)
     weights = [array(variable) for variable in one.variables]
     for i, values in enumerate(weights):
         run.watch(f"array {i} of the weights", values)
@@ -346,8 +347,8 @@ def _hand_over(run: "Run", event: Event) -> None:
     run.adopt(model, other)
 
 
-def _step_aside(old: INNAprop, variables: list[Any]) -> None:
-    """Have the one that is left make an update of its own, which nobody else may notice."""
+def _update_original(old: INNAprop, variables: list[Any]) -> None:
+    """Make an update with the original optimizer, which must not affect the copy."""
     old.apply([ops.ones(v.shape, v.dtype) for v in variables], variables)
 
 
@@ -356,13 +357,13 @@ def _copied(run: "Run", make: Callable[[Any], Any]) -> None:
     run._model.compile(old, "mse")
     model = make(run._model)
     run.adopt(model, model.optimizer)
-    _step_aside(old, variables)
+    _update_original(old, variables)
 
 
 def _change(run: "Run", event: Event) -> None:
     for name, value in event.values:
         setattr(run._optimizer, {"eps": "epsilon"}.get(name, name), value)
-    # Functions that are compiled hold options as constants, as in every optimizer of Keras.
+    # Compiled functions hold options as constants, as with every Keras optimizer.
     run.adopt(run._model, run._optimizer)
     watch_options(run)
 
@@ -387,6 +388,6 @@ HAPPEN: dict[str, Callable[["Run", Event], None]] = {
     "change": _change,
     "replace": _replace,
     "relocate": _relocate,
-    "skip": lambda run, event: None,  # The gradients say it.
+    "skip": lambda run, event: None,  # ``step`` gets no gradients then.
 }
-"""By the kind of event, what to do."""
+"""The implementation of each kind of event."""

@@ -1,4 +1,4 @@
-"""The core's own reference optimizer on NumPy arrays."""
+"""The core's reference optimizer on NumPy arrays."""
 
 import copy
 import pickle
@@ -56,7 +56,7 @@ class NumPyBackend(SteppingBackend):
         for i, array in enumerate(present):
             self.watch(f"gradient {i}", array)
         gamma = None if self._case.way == "defaults" else gammas[0]
-        with np.errstate(invalid="ignore"):  # Of gradients that are not numbers.
+        with np.errstate(invalid="ignore"):  # Some gradients are NaN or infinite.
             self._optimizer.step(present, gamma=gamma)
 
     def parameters(self) -> Sequence[NDArray[np.floating]]:

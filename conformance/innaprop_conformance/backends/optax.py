@@ -1,4 +1,4 @@
-"""``innaprop.optax``: jitted on one device, sharded over two, and operation by operation."""
+"""``innaprop.optax``: jitted on one device, sharded over two, and eager."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from innaprop_conformance.cases.dtypes import (
 )
 from innaprop_conformance.training.task import Task, Training
 
-# A gradient that is None is refused.
+# Gradients that are None are rejected.
 _PLAIN = PLAIN - {"missing gradients"}
 EVENTS = frozenset(
     {
@@ -30,7 +30,7 @@ EVENTS = frozenset(
         "change eps", "change weight_decay",
     }
 )  # fmt: skip
-"""What can happen to a state in optax."""
+"""Events that the optax backends support."""
 WAYS = frozenset(
     {
         "defaults", "preset", "maximize", "closure", "loss scaling", "accumulation",
@@ -39,23 +39,23 @@ WAYS = frozenset(
         "strided gradients", "strided parameters", "complex", "psi",
     }
 )  # fmt: skip
-"""Ways that there are in optax."""
+"""Ways that optax supports."""
 _INJECTING = {"reload", "portable reload", "hand over", "change"}
-"""Events for which all options are in the state."""
+"""Events that need all options in the state (``optax.inject_hyperparams``)."""
 
 
 _WITH_RESIDUALS = ("way,psi", "event,add", "event,copy", "event,pickle")
-"""Cases that residuals follow, besides those of 16 bits and few others."""
+"""Cases to run with residuals, besides those that list a 16-bit dtype and those of ``few``."""
 
 _WITH_NARROW_STATE = (
     "precision,fast", "precision,accurate", "precision,small-steps", "event,reload",
     "event,portable-reload", "event,add", "event,pickle", "way,psi", "repeat,fast",
 )  # fmt: skip
-"""Cases that states of 16 bits follow."""
+"""Cases to run with a state dtype of 16 bits."""
 
 
 class OptaxBackend(SteppingBackend):
-    """``innaprop.optax.innaprop``, jitted and donated; step sizes that change are injected."""
+    """``innaprop.optax.innaprop``, jitted and donated; changing step sizes are injected."""
 
     distributions = ("optax", "jax")
     modules = ("optax", "jax")
@@ -67,12 +67,12 @@ class OptaxBackend(SteppingBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return some: every case is compiled anew."""
+        """Return a part of the cases, since each is compiled again."""
         return some()
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype; some follow what is about them."""
+        """Return why it does not run a case in a dtype; in 16 bits it runs the relevant ones."""
         if has_narrow_state(dtype) and case.name not in _WITH_NARROW_STATE:
             return "takes too long"
         chosen = stored_as(dtype) in case.dtypes or case.name in _WITH_RESIDUALS
@@ -82,10 +82,10 @@ class OptaxBackend(SteppingBackend):
         return super().lacks(case, dtype)
 
     def follow(self, case: Case, dtype: str) -> Array:
-        # The run without events is to be made by the same functions.
+        # Decided here, so that the run without events uses the same compiled functions.
         happens = {event.kind for event in case.events}
         self._injects = bool(happens & _INJECTING)
-        # What is handed over and stays the caller's must not be donated.
+        # A state that was handed over still belongs to the caller, and must not be donated.
         self._donates = "hand over" not in happens
         return super().follow(case, dtype)
 
@@ -116,7 +116,7 @@ class OptaxBackend(SteppingBackend):
             optax_events.begin_counted(self)
 
     def begin_anew(self) -> None:
-        """Begin with a state of other options, for parameters of the same values."""
+        """Make a new state with other options, and copies of the parameters."""
         import jax.numpy as jnp
 
         self._recipe = replace(self._recipe, others=True)
@@ -127,7 +127,7 @@ class OptaxBackend(SteppingBackend):
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         from innaprop_conformance.backends import optax_events
 
-        # Only where they change: what was loaded must not be mended by the caller.
+        # Set only on changes: setting it always would hide values that were loaded wrongly.
         if gammas != self._given_gammas:
             if not self._case.way.startswith("step size"):
                 for group, gamma in enumerate(gammas[: len(self.parts())]):
@@ -151,7 +151,7 @@ class OptaxBackend(SteppingBackend):
         optax_events.HAPPEN[event.kind](self, event)
 
     def parts(self) -> list[Any]:
-        """Return the state of each transformation: that of each group, or of all."""
+        """Return the state of each transformation: one per group, or one for all groups."""
         from innaprop_conformance.backends.optax_transformations import is_partitioned
 
         if not is_partitioned(self._case.groups):
@@ -169,7 +169,7 @@ class OptaxBackend(SteppingBackend):
         self._state = self._state._replace(inner_states=new)
 
     def parameters_of_parts(self) -> list[dict[str, Any]]:
-        """Return the parameters of each transformation, masked as its state is."""
+        """Return the parameters of each transformation, with the mask of its state."""
         import optax
 
         trees = [optax.tree.get(part, "INNApropState").momentum for part in self.parts()]
@@ -186,7 +186,7 @@ class OptaxBackend(SteppingBackend):
         options[name] = jnp.asarray(value, options[name].dtype)
 
     def _values(self) -> dict[str, Any]:
-        """Return the parameters, those of 16 bits with their residuals."""
+        """Return the parameters, or the master weights of those that have residuals."""
         import optax
 
         from innaprop_conformance.backends import optax_events
@@ -227,7 +227,7 @@ class OptaxBackend(SteppingBackend):
         return compiled(recipe, jitted=self.mode != "eager", donates=self._donates)
 
     def _arrays(self, values: Sequence[Array | None], strided: str) -> dict[str, NDArray[Any]]:
-        """Return values that are there as NumPy's arrays, in the layout that the way asks for."""
+        """Return the values that are not None as NumPy arrays, with the strides of the way."""
         import jax.numpy as jnp
 
         arrays = {
@@ -245,7 +245,7 @@ class OptaxBackend(SteppingBackend):
     def _put(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         import jax
 
-        # NumPy's arrays may stand for JAX's, and only those have layouts.
+        # JAX accepts NumPy arrays, and only these can be strided.
         if "strided" in self._case.way:
             return arrays
         placed: dict[str, Any] = jax.device_put(arrays)
@@ -253,7 +253,7 @@ class OptaxBackend(SteppingBackend):
 
 
 class OptaxEager(OptaxBackend):
-    """The same, operation by operation: what is injected is known in every update."""
+    """``innaprop.optax.innaprop`` without jit: the values of injected options are known."""
 
     mode = "eager"
     # MultiSteps and apply_if_finite compile their branches at every call.
@@ -263,13 +263,13 @@ class OptaxEager(OptaxBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few, and all events and ways: the backend itself follows more."""
+        """Return a few cases, and all events and ways; the main backend runs more."""
         families = ("events", "ways")
         return few() | {name: case for name, case in some().items() if case.family in families}
 
 
 class OptaxSharded(OptaxBackend):
-    """The same, with the elements of every array in halves on two devices of the host."""
+    """``innaprop.optax.innaprop`` with every array sharded over two host devices."""
 
     environment = MappingProxyType({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
     mode = "distributed"
@@ -279,7 +279,7 @@ class OptaxSharded(OptaxBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: the backend itself follows more."""
+        """Return a few cases; the main backend runs more."""
         return few()
 
     def parameters(self) -> list[NDArray[np.floating]]:
@@ -300,21 +300,21 @@ class OptaxSharded(OptaxBackend):
 
 
 def _halves(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array's elements as two rows, with a zero at the end if need be."""
+    """Return an array's elements as two rows of equal length, padded with a zero if necessary."""
     halves = np.zeros((2, (array.size + 1) // 2), array.dtype)
     halves.ravel()[: array.size] = array.ravel()
     return halves
 
 
 def _strided(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the same values transposed in memory, or with other ones between them."""
+    """Return a view of the same values: transposed, or every second element of a larger array."""
     if array.ndim > 1:
         return array.T.copy().T
     return np.stack([array, np.full_like(array, np.nan)], -1)[..., 0]
 
 
 def _array(given: Any) -> NDArray[Any]:
-    """Return JAX's array as NumPy's, of complex ones as pairs; bfloat16 as float32."""
+    """Return an array as NumPy's: complex numbers as pairs, bfloat16 as float32."""
     array = np.asarray(given)
     if np.iscomplexobj(array):
         return np.stack([array.real, array.imag], -1)

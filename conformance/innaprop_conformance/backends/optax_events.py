@@ -1,4 +1,4 @@
-"""What happens in a run in JAX, and the ways to make an update, each as users do it."""
+"""Events and ways in JAX, each written as a user would."""
 
 import copy
 import io
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 Tree = dict[str, Any]
 
 whole = jax.jit(master_weights)
-"""Return the values that updates go on from."""
+"""``master_weights``, jitted."""
 
 
 def step(run: "Run", gradients: Tree) -> None:
-    """Make an update of a run in its way; without gradients, one whose loss overflows."""
+    """Make an update in the run's way; if a scaled loss has no gradients, an overflowing one."""
     if run._case.way == "loss scaling":
         if not gradients:
             gradients = {name: jnp.ones_like(p) for name, p in run._parameters.items()}
             gradients["p1"] = jnp.full_like(gradients["p1"], jnp.inf)
-        # Of 16-bit gradients apply_if_finite would want 16-bit updates.
+        # With 16-bit gradients, apply_if_finite would require 16-bit updates.
         wide = {n: g.astype(jnp.promote_types(g.dtype, "float32")) for n, g in gradients.items()}
         run.update({name: LOSS_SCALE * g for name, g in wide.items()})
     elif run._case.way == "accumulation":
-        for share in (1.5, 0.5):  # Exact in binary, and of mean one.
+        for share in (1.5, 0.5):  # Exact in binary, with mean 1.
             run.update({name: share * g for name, g in gradients.items()})
     elif run._case.way == "maximize":
         run.update({name: -g for name, g in gradients.items()})
@@ -45,7 +45,7 @@ def step(run: "Run", gradients: Tree) -> None:
 
 
 def averaged(average: Tree, parameters: Tree, momentum: float) -> Tree:
-    """Return a moving average of parameters after another update; the first are their own."""
+    """Return the moving average of the parameters; it starts at those after the first update."""
     if not average:
         return {name: jnp.array(p) for name, p in parameters.items()}
     new: Tree = optax.incremental_update(parameters, average, 1 - momentum)
@@ -53,7 +53,7 @@ def averaged(average: Tree, parameters: Tree, momentum: float) -> Tree:
 
 
 def begin_counted(run: "Run") -> None:
-    """Have a run's state count updates that were made before."""
+    """Set the state's count to the case's number of previous updates."""
     with file_of_state() as path:
         write_counted(path, run._case, list(run._parameters))
         run._state = innaprop.load_state(path, run._state, run._parameters)
@@ -97,21 +97,21 @@ def _hand_over(run: "Run", event: Event) -> None:
     run.watch("the state that was handed over", state, _leaves)
 
 
-def _step_aside(run: "Run", parameters: Tree, state: Any) -> None:
-    """Have the one that is left make an update of its own, which nobody else may notice."""
+def _update_original(run: "Run", parameters: Tree, state: Any) -> None:
+    """Make an update with the original state, which must not affect the copy."""
     run._step(parameters, state, {name: jnp.ones_like(p) for name, p in parameters.items()})
 
 
 def _copy(run: "Run", event: Event) -> None:
     old = run._parameters, run._state
     run._parameters, run._state = copy.deepcopy(old)
-    _step_aside(run, *old)
+    _update_original(run, *old)
 
 
 def _pickle(run: "Run", event: Event) -> None:
     old = run._parameters, run._state
     run._parameters, run._state = pickle.loads(pickle.dumps(old))
-    _step_aside(run, *old)
+    _update_original(run, *old)
 
 
 def _change(run: "Run", event: Event) -> None:
@@ -123,7 +123,7 @@ def _add(run: "Run", event: Event) -> None:
     assert event.parameter is not None
     name = name_of(event.parameter)
     run._parameters = {**run._parameters, name: run._waiting.pop(name)}
-    # As flax's partial restoring does: what is new begins, what is old goes on.
+    # As flax does when it restores a part: new entries are initialized, old ones are kept.
     old, new = run._state, run._init(run._parameters)
     run._state = INNApropState(
         count=old.count,
@@ -154,6 +154,6 @@ HAPPEN: dict[str, Callable[["Run", Event], None]] = {
     "add": _add,
     "replace": _replace,
     "relocate": _relocate,
-    "skip": lambda run, event: None,  # The gradients say it.
+    "skip": lambda run, event: None,  # ``step`` gets no gradients then.
 }
-"""By the kind of event, what to do."""
+"""The implementation of each kind of event."""

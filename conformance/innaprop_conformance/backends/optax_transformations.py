@@ -1,4 +1,4 @@
-"""What a case's run in optax is made of: transformations, and functions that make an update."""
+"""The optax transformation of a case, and the functions that initialize and update."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,15 +24,15 @@ LOSS_SCALE = 1024.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a transformation is made of.
+    """The arguments that determine a transformation; hashable.
 
     Args:
-        groups: The case's.
-        storage: What each parameter is stored in.
-        way: The case's.
-        amount: The case's.
-        injects: Whether all options are numbers in the state, and not just step sizes that change.
-        others: Whether what the state holds begins with other options. Default False.
+        groups: Groups of the case.
+        storage: The dtype, as in ``cases.dtypes``, of each parameter.
+        way: Way of the case.
+        amount: Amount of the case.
+        injects: Whether all numeric options are injected, and not only changing step sizes.
+        others: Whether injected options start at values other than the case's. Default False.
     """
 
     groups: tuple[Group, ...]
@@ -44,26 +44,26 @@ class Recipe:
 
 
 def name_of(place: int) -> str:
-    """Return what the parameter at a place is called."""
+    """Return the name of the parameter at an index."""
     return f"p{place}"
 
 
 def is_partitioned(groups: Sequence[Group]) -> bool:
-    """Return whether groups need a transformation each: dtypes and masks do not."""
+    """Return whether each group needs its own transformation: dtypes and masks do not."""
     settings = {(g.hyperparameters, g.gamma, g.alpha, g.beta) for g in groups}
     return len(settings) > 1 and not differ_in_decay_only(groups)
 
 
 @cache
 def compiled(recipe: Recipe, jitted: bool, donates: bool) -> tuple[Callable[..., Any], Any]:
-    """Return init, and the function that makes an update.
+    """Return ``init``, and the function that makes an update.
 
     Args:
-        recipe: What they are made of.
-        jitted: Whether the update is compiled.
-        donates: Whether it takes the memory of parameters and state for the new ones.
+        recipe: Determines the transformation.
+        jitted: Whether the update is jitted.
+        donates: Whether it donates the buffers of parameters and state.
     """
-    optimizer = _in_its_way(recipe, _of_groups(recipe))
+    optimizer = _in_way(recipe, _of_groups(recipe))
 
     def step(params: Any, state: Any, gradients: Any) -> tuple[Any, Any]:
         updates, state = optimizer.update(gradients, state, params)
@@ -74,7 +74,7 @@ def compiled(recipe: Recipe, jitted: bool, donates: bool) -> tuple[Callable[...,
             return sum(jnp.sum(p * slopes[name]) for name, p in params.items())
 
         value, gradients = jax.value_and_grad(loss)(params)
-        # As those who search along a line need it.
+        # The arguments that line searches need.
         updates, state = optimizer.update(
             gradients, state, params, value=value, grad=gradients, value_fn=loss
         )
@@ -86,8 +86,8 @@ def compiled(recipe: Recipe, jitted: bool, donates: bool) -> tuple[Callable[...,
     return optimizer.init, jax.jit(chosen, donate_argnums=(0, 1) if donates else ())
 
 
-def _in_its_way(recipe: Recipe, optimizer: Any) -> Any:
-    """Return the transformation with what optax has around it for a way."""
+def _in_way(recipe: Recipe, optimizer: Any) -> Any:
+    """Return the transformation, wrapped in optax's transformations for the way."""
     if recipe.way == "clip by norm":
         labels = {name_of(i): name_of(i) for i in range(len(recipe.storage))}
         clips = {label: optax.clip_by_global_norm(recipe.amount) for label in labels}
@@ -120,7 +120,7 @@ def _of_groups(recipe: Recipe) -> Any:
         return optax.multi_transform(parts, {name_of(i): str(o) for i, o in enumerate(owners)})
     if not differ_in_decay_only(groups):
         return _of_group(recipe, groups[0])
-    # What the mask of weight decay is for.
+    # The groups differ in weight decay only: one transformation with a mask.
     decaying = max(groups, key=lambda group: group.hyperparameters.weight_decay)
     decays = {
         name_of(i): groups[owner].hyperparameters.weight_decay > 0 for i, owner in enumerate(owners)

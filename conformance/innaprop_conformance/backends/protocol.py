@@ -1,4 +1,4 @@
-"""What a backend is: the protocol between the suite and one implementation of INNAprop."""
+"""The protocol between the suite and an implementation of INNAprop."""
 
 import importlib.util
 import shutil
@@ -24,7 +24,7 @@ PLAIN = frozenset(
         "very long runs",
     }
 )
-"""Features of cases that are nothing but updates."""
+"""Features of cases without events and ways, in a single dtype."""
 FEATURES = PLAIN | {
     *KINDS.keys() - {"change"},
     *(f"change {name}" for name in ("alpha", "beta", "sigma", "eps", "weight_decay")),
@@ -37,11 +37,11 @@ FEATURES = PLAIN | {
 
 
 class BrokenPromiseError(Exception):
-    """A run did what it must not do, whatever its numbers are.
+    """A run broke a promise, such as not to modify its inputs; its numbers may still be right.
 
     Args:
-        reason: What, and when.
-        theta: The numbers nevertheless, of shape (steps, elements).
+        reason: What happened, and at which update.
+        theta: What is judged after every update, of shape (steps, elements).
     """
 
     def __init__(self, reason: str, theta: Array) -> None:
@@ -50,53 +50,62 @@ class BrokenPromiseError(Exception):
 
 
 class Backend(ABC):
-    """An implementation of INNAprop that can be told what to follow.
+    """An implementation of INNAprop that can run cases.
 
-    ``follow`` is what a backend has to do; ``SteppingBackend`` does it for those that can make one
-    update after another. It is asked for the cases whose features it declares. ``train`` is for
-    those that can also train the demonstration's network.
+    A subclass has to implement ``follow``; ``SteppingBackend`` implements it for optimizers that
+    make one update at a time. The suite calls it for the cases whose features it declares.
+    ``train`` is optional: it trains the demo's network.
     """
 
     distributions: ClassVar[tuple[str, ...]]
-    """Distributions whose versions the report names."""
+    """Distributions whose versions are reported."""
     modules: ClassVar[tuple[str, ...]]
-    """Modules without which the backend cannot run."""
+    """Modules that the backend needs."""
     mode: ClassVar[str] = "eager"
     """How it runs: "eager", "compiled", "fused" or "distributed"."""
     features: ClassVar[frozenset[str]] = frozenset()
-    """What it can do of that for which a case may ask: see ``Case.features``."""
+    """The features of cases that it supports: see ``Case.features``."""
     counts: ClassVar[str] = "parameter"
-    """What Algorithm 1's k counts in it: the updates of each "parameter", or of the whole
-    "run", of which a parameter without gradient misses some."""
+    """What its k of Algorithm 1 counts: the updates of each "parameter", or those of the whole
+    "run", including those in which a parameter has no gradient."""
     environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Environment variables of the backend's process."""
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
-    """Dtypes of parameters that it offers, of ``cases.dtypes.STORAGE``."""
+    """Dtypes of parameters that it supports, of ``cases.dtypes.STORAGE`` and ``NARROW_STATE``."""
     load_error: ClassVar[str | None] = None
-    """Why the class that was registered could not be loaded; this one stands for it then."""
+    """Why a registered class could not be loaded; set on the class that takes its place."""
     optimizers: ClassVar[tuple[str, ...]] = ()
-    """What ``train`` knows: "INNAprop", and "AdamW" where the framework has one."""
+    """Optimizers that ``train`` accepts: "INNAprop", and "AdamW" if the framework has one."""
 
     @abstractmethod
     def follow(self, case: Case, dtype: str) -> Array:
-        """Return what is judged after every update of a case, of shape (steps, elements).
+        """Run a case; return what is judged after every update, of shape (steps, elements).
 
         Raises:
-            BrokenPromiseError: The parameters are there, but something else is wrong.
+            BrokenPromiseError: The trajectory is complete, but something else is wrong.
         """
 
     def train(self, task: Task, optimizer: str, progress: Callable[[int], None]) -> Training:
-        """Train the task's network with one of ``optimizers``; tell each finished step."""
+        """Train the task's network with one of ``optimizers``.
+
+        Args:
+            task: What to train.
+            optimizer: One of ``optimizers``.
+            progress: Called after every step with the number of steps done.
+
+        Raises:
+            ValueError: The optimizer is not supported.
+        """
         raise ValueError(f"optimizer must be one of {self.optimizers}, got {optimizer!r}")
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return the cases that it follows if it can: all, unless each takes it very long."""
+        """Return the cases to choose from: all, unless they would take too long."""
         return CASES
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype, or nothing if it does."""
+        """Return why it does not run a case in a dtype, or "" if it does."""
         if not case.takes(dtype):
             return f"not in {dtype}"
         if missing := sorted(case.features - cls.features):
@@ -108,12 +117,12 @@ class Backend(ABC):
 
     @classmethod
     def asked(cls, cases: Mapping[str, Case], dtype: str) -> dict[str, Case]:
-        """Return which of some cases it follows in a dtype."""
+        """Return those of the given cases that it runs in a dtype."""
         return {name: case for name, case in cases.items() if not cls.lacks(case, dtype)}
 
     @classmethod
     def not_applicable(cls, cases: Mapping[str, Case], dtype: str) -> dict[str, str]:
-        """Return the families of which it follows none of some cases in a dtype, and why."""
+        """Return by family, of those of which it runs none of the cases in a dtype, the reason."""
         followed = {case.family for case in cls.asked(cases, dtype).values()}
         reasons: dict[str, dict[str, None]] = {}
         for case in cases.values():
@@ -123,7 +132,7 @@ class Backend(ABC):
 
     @classmethod
     def missing(cls) -> list[str]:
-        """Return what the backend needs and is not there: modules, mostly."""
+        """Return what the backend needs and is missing here, such as modules."""
         return [name for name in cls.modules if not _is_installed(name)]
 
     @classmethod
@@ -133,7 +142,7 @@ class Backend(ABC):
 
 
 def followed(backend: Backend, case: Case, dtype: str) -> tuple[Array, str | None]:
-    """Have a backend follow a case; return its trajectory, and which promise it broke, or None."""
+    """Run a case in a backend; return its trajectory, and the promise that it broke, or None."""
     try:
         return backend.follow(case, dtype), None
     except BrokenPromiseError as broken:
@@ -141,19 +150,19 @@ def followed(backend: Backend, case: Case, dtype: str) -> tuple[Array, str | Non
 
 
 class WithCompiler(Backend):
-    """What is compiled when it is first used, and cannot run without a compiler."""
+    """A backend that is compiled when first used, and so needs a compiler."""
 
     compilers: ClassVar[tuple[str, ...]] = ("cc", "gcc", "clang")
 
     @classmethod
     def missing(cls) -> list[str]:
-        """Return what the backend needs and is not there: a compiler too."""
+        """Return what the backend needs and is missing here, including a compiler."""
         found = any(shutil.which(name) for name in cls.compilers)
         return super().missing() + ([] if found else [f"a compiler ({cls.compilers[0]})"])
 
 
 def _listed(reasons: list[str]) -> str:
-    """Return reasons as a text: the first ones, and how many more there are."""
+    """Join reasons into a text; of more than four, it has the first three and a count."""
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 4 else ""
     return "; ".join(reasons[:3] if more else reasons) + more
 
@@ -168,5 +177,5 @@ def _version(distribution: str) -> str:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # The parent of a dotted name.
+    except ModuleNotFoundError:  # The parent of a dotted name is missing.
         return False

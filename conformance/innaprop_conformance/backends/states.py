@@ -1,4 +1,4 @@
-"""States that backends begin with or reload, through the file that all adapters share."""
+"""States that backends start from or reload, in the file format that all adapters share."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,23 @@ from innaprop_core import Hyperparameters as Checked
 from innaprop_core import INNAprop
 
 OTHERS = Hyperparameters(0.37, 3.0, 4.0, 0.5, 0.7, 0.9)
-"""Options that no case has: of an optimizer that takes over other ones with a state."""
+"""Options that no case has; an optimizer with them must take the options of a loaded state."""
 
 
 @contextmanager
 def file_of_state() -> Iterator[Path]:
-    """Return the path of a file that is there for a moment, and may be written."""
+    """Return the path of a temporary file, which may be written."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder, "state.safetensors")
 
 
 def write_counted(path: Path, case: Case, names: Sequence[str]) -> None:
-    """Write a state that is zero but for its count, ``case.counted``, and the case's options.
+    """Write a state of zeros with the count ``case.counted`` and the case's options.
 
     Args:
-        path: Where to write it.
-        case: A case of one group.
-        names: What its parameters are called.
+        path: File to write.
+        case: A case with a single group.
+        names: Names of its parameters.
     """
     values: list[Any] = [np.zeros(shape, np.float32) for shape in case.shapes]
     reference = INNAprop(values, Checked(**asdict(case.group.hyperparameters)))

@@ -1,4 +1,4 @@
-"""Backends that make an optimizer and step it."""
+"""Backends for optimizers that make one update at a time."""
 
 import copy
 from abc import abstractmethod
@@ -15,76 +15,89 @@ from innaprop_conformance.cases import Array, Case, Event, flat
 from innaprop_conformance.cases.dtypes import has_residual, stored_as
 
 Read = Callable[[Any], Any]
-"""Reads a value off something: a NumPy array, or what compares by ``==``."""
+"""Returns the value of an object: a NumPy array, or something that compares by ``==``."""
 
 
 def itself(given: Any) -> Any:
-    """Return what is given."""
+    """Return the argument."""
     return given
 
 
 class SteppingBackend(Backend):
-    """A backend that makes an optimizer and steps it.
+    """A backend that makes an optimizer and calls it for every update.
 
-    ``begin``, ``step`` and ``parameters`` are all it takes. Events and ways, for those that
-    declare these features, come through ``happen`` and ``case.way``.
+    A subclass has to implement ``begin``, ``step`` and ``parameters``. If it declares events or
+    ways as features, it also implements ``happen``, or takes ``case.way`` into account.
     """
 
     _watched: dict[str, tuple[Any, Read, Any]]
 
     @abstractmethod
     def begin(self, case: Case, dtype: str) -> None:
-        """Make the case's parameters in this dtype, and an optimizer of its groups for them."""
+        """Make the case's parameters in this dtype, and an optimizer with its groups."""
 
     @abstractmethod
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        """Make one update: a gradient or None per parameter, a step size per group."""
+        """Make one update.
+
+        Args:
+            gradients: One per parameter, of its shape, float64; None if it has none.
+            gammas: Step size of each group.
+        """
 
     @abstractmethod
     def parameters(self) -> Sequence[NDArray[np.floating]]:
         """Return the current parameters, in the order of the case.
 
-        Of 16-bit ones with residuals, the float32 that both together are.
+        They are float32 for bfloat16 parameters, and for 16-bit parameters with residuals, whose
+        master weights are returned.
         """
 
     def observed(self) -> Sequence[NDArray[np.floating]]:
-        """Return what is judged: the parameters, or what the case's way says. Default: these."""
+        """Return what is judged in the case's way. Default: the parameters."""
         return self.parameters()
 
     def happen(self, event: Event) -> None:
-        """Do what happens before the next update. Default: nothing can.
+        """Make an event happen, before the next update. Default: not supported.
 
-        Where an update is skipped, ``step`` is called for it, and every gradient is None.
+        ``step`` is also called for a skipped update; all gradients are None then.
+
+        Raises:
+            ValueError: The event is not supported.
         """
-        raise ValueError(f"{type(self).__name__} has no {event.kind!r}")
+        raise ValueError(f"{type(self).__name__} does not support the event {event.kind!r}")
 
     def threads(self, number: int) -> AbstractContextManager[None]:
-        """Have updates made by a number of threads, inside. Default: none can be set."""
-        raise ValueError(f"{type(self).__name__} has no threads to set")
+        """Return a context in which updates use this number of threads. Default: not supported.
+
+        Raises:
+            ValueError: The number of threads cannot be set.
+        """
+        raise ValueError(f"{type(self).__name__} does not support setting the number of threads")
 
     def watch(self, name: str, given: Any, read: Read = itself) -> None:
-        """Have something that was given to the optimizer compared after every update.
+        """Check after every update that an object given to the optimizer has not changed.
 
-        It must stay what it is now, in every bit. Another one of the same name takes its place.
+        Its value must remain bitwise equal. A second object of the same name replaces the first.
 
         Args:
-            name: What it is called in a message.
-            given: What was given.
+            name: Name of the object in messages.
+            given: The object.
             read: Returns its value, as a NumPy array or as something that compares by ``==``.
-                Default: it is its value.
+                Default: the object itself.
         """
         self._watched[name] = (given, read, copy.deepcopy(read(given)))
 
     def forget_watched(self, prefix: str) -> None:
-        """Have what was watched under names that begin so no longer compared."""
+        """Stop watching objects whose names start with a prefix."""
         self._watched = {n: w for n, w in self._watched.items() if not n.startswith(prefix)}
 
     def follow(self, case: Case, dtype: str) -> Array:
-        """Return what is judged after every update of a case, of shape (steps, elements).
+        """Run a case; return what is judged after every update, of shape (steps, elements).
 
         Raises:
-            BrokenPromiseError: Something that was given has been changed, or a run that should be
-                equal in every bit is not.
+            BrokenPromiseError: An object given to the optimizer was changed, or a repeated run
+                differs where it must be bitwise equal.
         """
         theta = self._follow(case, dtype)
         for repeat in case.repeats:
@@ -100,7 +113,9 @@ class SteppingBackend(Backend):
             differ = ~((theta == other) | (np.isnan(theta) & np.isnan(other))).all(axis=1)
             if differ.any():
                 update = int(differ.argmax()) + 1
-                raise BrokenPromiseError(f"differs from the run {repeat} at update {update}", theta)
+                raise BrokenPromiseError(
+                    f"differs from the repeated run ({repeat}) at update {update}", theta
+                )
         return theta
 
     def _follow(self, case: Case, dtype: str) -> Array:
@@ -125,7 +140,7 @@ class SteppingBackend(Backend):
         return theta
 
     def _changed(self, update: int) -> str:
-        """Return what an update has changed that is not its own, or nothing."""
+        """Return a message about a watched object that an update has changed, or ""."""
         for name, (given, read, before) in self._watched.items():
             if not _equal(read(given), before):
                 return f"update {update} has changed {name}"
@@ -139,7 +154,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _checked(parameter: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
-    # NumPy has no bfloat16, which float32 holds.
+    # NumPy has no bfloat16, so these come as float32.
     is_single = has_residual(dtype) or stored_as(dtype) == "bfloat16"
     wanted = "float32" if is_single else stored_as(dtype)
     if str(parameter.dtype) != wanted:

@@ -1,4 +1,4 @@
-"""``innaprop.tensorflow``: inside ``tf.function``, eager, and compiled by XLA."""
+"""``innaprop.tensorflow``: in ``tf.function``, eager, and compiled by XLA."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ EVENTS = frozenset(
         "change weight_decay",
     }
 )  # fmt: skip
-"""What can happen to an optimizer in TensorFlow."""
+"""Events that the TensorFlow backends support."""
 WAYS = frozenset(
     {
         "defaults", "preset", "closure", "loss scaling", "accumulation", "clip by value",
@@ -28,11 +28,11 @@ WAYS = frozenset(
         "sparse gradients", "psi",
     }
 )  # fmt: skip
-"""Ways that there are in TensorFlow."""
+"""Ways that TensorFlow supports."""
 
 
 class TensorFlowBackend(SteppingBackend):
-    """``innaprop.tensorflow.INNAprop`` in a function."""
+    """``innaprop.tensorflow.INNAprop`` in ``tf.function``."""
 
     distributions = ("tensorflow",)
     modules = ("tensorflow",)
@@ -42,20 +42,20 @@ class TensorFlowBackend(SteppingBackend):
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop",)
     jit_compile: ClassVar[bool] = False
     eager: ClassVar[bool] = False
-    """Whether operations run one by one: then state is made when variables are met, and the
+    """Whether there is no ``tf.function``. The state is then made at the first update, and the
     learning rate is a ``tf.Variable`` of the caller."""
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return some: every case is traced anew."""
+        """Return a part of the cases, since each is traced again."""
         return some() | {"large,million": CASES["large,million"]}
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype: to trace all in each takes too long.
+        """Return why it does not run a case in a dtype: tracing all in every dtype takes too long.
 
-        16 bits follow what is about them, float16 a part of that. In float64 events and ways are
-        followed operation by operation, without tracing.
+        In 16 bits it runs the cases about precision, in float16 only a few of them. In float64,
+        only the eager backend runs events and ways.
         """
         if _is_narrow(dtype):
             is_about = case.family == "precision" or dtype in case.dtypes
@@ -69,12 +69,12 @@ class TensorFlowBackend(SteppingBackend):
         from innaprop_conformance.backends import tensorflow_events
 
         self._case, self._storage = case, case.storage(dtype)
-        # With AutoGraph, which is the default, and without, which is faster to trace.
+        # AutoGraph is the default. Without it, tracing is faster.
         self._autograph = not _is_narrow(dtype)
         self._given_gammas = [group.hyperparameters.gamma for group in case.groups]
         self._joins = {event.parameter for event in case.events if event.kind == "add"}
         self._variables: list[Any] = []
-        self.updated = ExitStack()  # Of what is to be done after the next update.
+        self.updated = ExitStack()  # Closed after the next update.
         for i, (values, of_one) in enumerate(zip(case.parameters(), self._storage, strict=True)):
             given = tensorflow_events.array_of(values, of_one)
             self.watch(f"initial parameter {i}", given)
@@ -86,19 +86,20 @@ class TensorFlowBackend(SteppingBackend):
         self.trace()
 
     def build(self) -> None:
-        """Make the state of all variables beforehand, where updates would be too late for it.
+        """Make the state of all variables now, if the first update would be too late.
 
-        A traced function cannot make it, and saved state is in the order of the variables.
+        A traced function cannot make it. And with missing gradients, updates would not make it in
+        the order of the variables, which saved states need.
         """
         if not self.eager or (self._case.gaps and self._case.events):
             self._optimizer.build(self.joined())
 
     def joined(self) -> list[Any]:
-        """Return the variables that have not to join yet."""
+        """Return the variables that have already joined the optimizer."""
         return [v for i, v in enumerate(self._variables) if i not in self._joins]
 
     def trace(self) -> None:
-        """Take up the variables and the optimizer that there are now, in a new function."""
+        """Make a new function for the current variables and optimizer."""
         import tensorflow as tf
 
         from innaprop_conformance.backends import tensorflow_events
@@ -111,7 +112,7 @@ class TensorFlowBackend(SteppingBackend):
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
         from innaprop_conformance.backends import tensorflow_events
 
-        # Only where they change: what was loaded must not be mended by the caller.
+        # Set only on changes: setting it always would hide values that were loaded wrongly.
         if gammas != self._given_gammas and not self._case.way.startswith("step size"):
             self._given_gammas = gammas
             self.set_rate(gammas[0])
@@ -122,7 +123,7 @@ class TensorFlowBackend(SteppingBackend):
         self.updated.close()
 
     def set_rate(self, gamma: float) -> None:
-        """Set the learning rate: its own variable where it is eager, else the optimizer's."""
+        """Set the learning rate: the caller's variable if it is eager, else the optimizer's."""
         if self.eager:
             self._optimizer.learning_rate.assign(gamma)
         else:
@@ -153,7 +154,7 @@ class TensorFlowBackend(SteppingBackend):
 
 
 class TensorFlowEager(TensorFlowBackend):
-    """``innaprop.tensorflow.INNAprop``, operation by operation."""
+    """``innaprop.tensorflow.INNAprop``, eager."""
 
     mode = "eager"
     eager = True
@@ -162,13 +163,13 @@ class TensorFlowEager(TensorFlowBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few, and those of events and ways, in which it differs."""
+        """Return a few cases, and all events and ways, which eager mode may handle differently."""
         events = {name: c for name, c in CASES.items() if c.family in ("events", "ways")}
         return few() | events
 
 
 class TensorFlowXLA(TensorFlowBackend):
-    """``innaprop.tensorflow.INNAprop`` in a function that XLA compiles."""
+    """``innaprop.tensorflow.INNAprop`` in ``tf.function(jit_compile=True)``."""
 
     jit_compile = True
     dtypes = ("float32", "float64", "bfloat16+residual")
@@ -176,7 +177,7 @@ class TensorFlowXLA(TensorFlowBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few, and what asks most of compiled functions: each is compiled anew."""
+        """Return a few cases, and the hardest for compiled functions, since each is compiled."""
         chosen = (
             "event,reload",
             "event,add",

@@ -1,4 +1,4 @@
-"""What happens in a run in TensorFlow, and the ways to make an update, each as users do it."""
+"""Events and ways in TensorFlow, each written as a user would."""
 
 import copy
 import pickle
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
     from innaprop_conformance.backends.tensorflow import TensorFlowBackend as Run
 
 _IN_CHECKPOINTS = ("gamma", "alpha", "beta")
-"""Hyperparameters that are variables, which checkpoints hold; the others are the program's."""
+"""Hyperparameters that are variables and so in checkpoints; the others are set by the program."""
 _OWN_NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
 SHARES = (2.0, -1.0)
-"""Of a gradient, in two parts; exact in every dtype, and of sum one."""
+"""Factors by which a gradient is split into two parts; exact in every dtype, with sum 1."""
 _SCALE = 1024.0
-"""Of a scaled loss; exact in binary."""
+"""Factor of a scaled loss; a power of two, so that scaling is exact."""
 
 
 def array_of(values: Array, dtype: str) -> NDArray[Any]:
-    """Return values as an array of a dtype, of which a tensor may be made without a copy."""
+    """Return values as an array of a dtype; TensorFlow may make tensors of it without a copy."""
     return values.astype(tf.as_dtype(stored_as(dtype)).as_numpy_dtype)
 
 
 def variable(given: Any, name: str) -> Any:
-    """Return a variable of initial values."""
+    """Return a variable with these initial values."""
     return tf.Variable(given, name=name)
 
 
 def array(given: Any) -> NDArray[Any]:
     """Return the values of a tensor or variable; bfloat16 as float32."""
-    # NumPy has no bfloat16.
+    # Converted to float32, since NumPy has no bfloat16.
     values = tf.cast(given, tf.float32) if given.dtype == tf.bfloat16 else given
     return np.asarray(values.numpy())
 
 
 def make(run: "Run", others: Hyperparameters | None = None, only: Any = None) -> Any:
-    """Return an optimizer of the case's group, or of other hyperparameters.
+    """Return an optimizer with the case's hyperparameters, or with others.
 
     Args:
-        run: Whose case it is.
-        others: Hyperparameters instead of the case's own. Default None.
-        only: Names of those that are others. Default None, all.
+        run: The run of the case.
+        others: Hyperparameters instead of the case's. Default None.
+        only: Names of the hyperparameters to take from ``others``. Default None, all.
     """
     case = run._case
     if case.way == "defaults":
         return INNAprop()
-    group = case.groups[0]  # Others differ in their dtype alone.
+    group = case.groups[0]  # Further groups differ in their dtype only.
     values = asdict(group.hyperparameters)
     if case.way == "preset":
         values |= dict(innaprop.BEST_ACCURACY)
@@ -80,7 +80,7 @@ def make(run: "Run", others: Hyperparameters | None = None, only: Any = None) ->
 
 
 def _function(schedule: Schedule) -> Callable[[Any], Any]:
-    # TensorFlow does not multiply the integers that it counts in by floats.
+    # The count is an integer tensor, which TensorFlow does not multiply by a float.
     return lambda n: schedule(tf.cast(n, tf.float64))
 
 
@@ -91,15 +91,15 @@ def _decay(schedule: Schedule | None) -> Callable[[Any], Any]:
 
     def rate(n: Any) -> Any:
         decayed = tf.compat.v1.train.polynomial_decay(first, n, schedule.steps, last)
-        return decayed() if callable(decayed) else decayed  # In functions it is a tensor.
+        return decayed() if callable(decayed) else decayed  # In tf.function it is a tensor.
 
     return rate
 
 
 def given(run: "Run", gradients: list[Array | None]) -> list[Any]:
-    """Return what the case's way has of gradients, of parameters that have not to join yet.
+    """Return the gradients of the variables that have joined, in the form that the way needs.
 
-    It must stay as it is.
+    They are watched: no update may change them.
     """
     way = run._case.way
     if way == "loss scaling" and all(g is None for g in gradients):
@@ -133,9 +133,10 @@ def _accumulated(v: Any, gradient: Any) -> Any:
 
 
 def _rows(gradient: Array) -> tuple[Array, NDArray[np.int64]]:
-    """Return as many rows as a batch always has, and where they belong: each comes in two parts.
+    """Return the values and indices of a sparse gradient, with every row split into two entries.
 
-    What the batch has too many is of a row that is there already, and zero.
+    The number of entries is always twice the number of the variable's rows: the remaining entries
+    are zeros for a row that is already present.
     """
     (there,) = np.nonzero(gradient.reshape(len(gradient), -1).any(axis=1))
     places = np.concatenate([there, there[::-1]])
@@ -148,7 +149,7 @@ def _rows(gradient: Array) -> tuple[Array, NDArray[np.int64]]:
 
 
 def update(case: Case, optimizer: Any, variables: list[Any]) -> Callable[[list[Any]], None]:
-    """Return what makes an update from what ``given`` returns."""
+    """Return the function that makes an update in the case's way from the result of ``given``."""
     way = {
         "closure": _minimized,
         "loss scaling": _scaled,
@@ -194,7 +195,7 @@ def _scaled(optimizer: Any, variables: list[Any], gradients: list[Any], amount: 
 
 
 def _looked_up(optimizer: Any, variables: list[Any], batches: list[Any], amount: float) -> None:
-    """Update tables from which a batch has looked up rows."""
+    """Update embedding tables from which a batch has looked up rows."""
     with tf.GradientTape() as tape:
         terms = [
             tf.reduce_sum(tf.gather(v, places) * rows)
@@ -228,7 +229,7 @@ def _clipped_by_global_norm(
 
 
 def begin_counted(run: "Run") -> None:
-    """Have a run's optimizer count updates that were made before."""
+    """Set the optimizer's count to the case's number of previous updates."""
     run._optimizer.build(run._variables)
     with file_of_state() as path:
         write_counted(path, run._case, [f"p{i}" for i in range(len(run._variables))])
@@ -236,7 +237,7 @@ def begin_counted(run: "Run") -> None:
 
 
 def _reload(run: "Run", event: Event) -> None:
-    """Read a checkpoint: into state that is there, or that the next update makes."""
+    """Read a checkpoint, either into existing state, or deferred until the next update makes it."""
     is_there = event.at % 2 == 0
     with ExitStack() as stack:
         prefix = str(stack.enter_context(file_of_state()))
@@ -251,7 +252,7 @@ def _reload(run: "Run", event: Event) -> None:
         if is_there:
             restored.assert_consumed()
         else:
-            run.updated = stack.pop_all()  # The file is read when the state is made.
+            run.updated = stack.pop_all()  # Keep the file until the state has been made.
             run.updated.callback(restored.assert_consumed)
 
 
@@ -282,47 +283,47 @@ def _hand_over(run: "Run", event: Event) -> None:
     run.trace()
 
 
-def _step_aside(run: "Run") -> Callable[[], None]:
-    """Return what has the one that is left make an update, which nobody else may notice."""
+def _update_of_original(run: "Run") -> Callable[[], None]:
+    """Return a function that updates the original, which must not affect the copy."""
     apply, ones = run._apply, [tf.ones_like(v) for v in run._variables]
     return lambda: apply(ones)
 
 
 def _copy(run: "Run", event: Event) -> None:
-    """Copy optimizer and variables, or the optimizer alone, which goes on with the same ones."""
-    step_aside, variables = _step_aside(run), run._variables
+    """Copy the optimizer with its variables, or the optimizer alone, with the same variables."""
+    update_original, variables = _update_of_original(run), run._variables
     if event.at % 8 == 1:
         run._optimizer = copy.deepcopy(run._optimizer)
         values = [v.numpy() for v in variables]
-        step_aside()
+        update_original()
         for v, value in zip(variables, values, strict=True):
             v.assign(value)
     else:
         run._variables, run._optimizer = copy.deepcopy((variables, run._optimizer))
-        step_aside()
+        update_original()
     run.trace()
 
 
 def _pickle(run: "Run", event: Event) -> None:
-    step_aside = _step_aside(run)
+    update_original = _update_of_original(run)
     pickled = pickle.dumps((run._variables, run._optimizer))
     run._variables, run._optimizer = pickle.loads(pickled)
-    step_aside()
+    update_original()
     run.trace()
 
 
 def _change(run: "Run", event: Event) -> None:
-    """Set an option; of what a traced function holds as a constant, on a copy."""
+    """Set an option; on a copy of the optimizer if it is a constant in the traced function."""
     for name, value in event.values:
         own = _OWN_NAMES.get(name, name)
         if not run.eager and name not in _IN_CHECKPOINTS:
-            _see_refused(run._optimizer, own, value)
+            _check_is_refused(run._optimizer, own, value)
             run._optimizer = copy.deepcopy(run._optimizer)
             run.trace()
         setattr(run._optimizer, own, value)
 
 
-def _see_refused(optimizer: Any, name: str, value: float) -> None:
+def _check_is_refused(optimizer: Any, name: str, value: float) -> None:
     try:
         setattr(optimizer, name, value)
     except ValueError:
@@ -351,6 +352,6 @@ HAPPEN: dict[str, Callable[["Run", Event], None]] = {
     "change": _change,
     "add": _add,
     "replace": _replace,
-    "skip": lambda run, event: None,  # The gradients say it.
+    "skip": lambda run, event: None,  # ``step`` gets no gradients then.
 }
-"""By the kind of event, what to do."""
+"""The implementation of each kind of event."""

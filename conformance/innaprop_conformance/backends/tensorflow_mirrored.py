@@ -11,7 +11,7 @@ from innaprop_conformance.cases import CASES, Case, Event, few
 
 
 class TensorFlowMirrored(TensorFlowBackend):
-    """Each of the two replicas, on half a CPU, has gradients whose sum is the case's."""
+    """``innaprop.tensorflow.INNAprop`` on two replicas, whose gradients sum up to the case's."""
 
     mode = "distributed"
     features = TensorFlowBackend.features - {"closure", "loss scaling", "copy", "pickle"}
@@ -21,7 +21,7 @@ class TensorFlowMirrored(TensorFlowBackend):
     def __init__(self) -> None:
         import tensorflow as tf
 
-        # Only a TensorFlow that has not started yet lets its CPU be divided.
+        # Logical devices can be configured only before TensorFlow is initialized.
         (cpu,) = tf.config.list_physical_devices("CPU")
         halves = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, halves)
@@ -29,7 +29,7 @@ class TensorFlowMirrored(TensorFlowBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: every step waits for two replicas."""
+        """Return a few cases, since every step synchronizes two replicas."""
         chosen = ("event,reload", "event,portable-reload", "event,add", "way,sparse-gradients")
         return few() | {name: CASES[name] for name in chosen}
 

@@ -24,7 +24,7 @@ EVENTS = frozenset(
         "change eps", "change weight_decay",
     }
 )  # fmt: skip
-"""What can happen to an optimizer in PyTorch."""
+"""Events that the PyTorch backends support."""
 WAYS = frozenset(
     {
         "defaults", "preset", "maximize", "closure", "capturable", "loss scaling", "accumulation",
@@ -32,12 +32,12 @@ WAYS = frozenset(
         "strided gradients", "strided parameters", "complex", "psi",
     }
 )  # fmt: skip
-"""Ways that there are in PyTorch."""
+"""Ways that PyTorch supports."""
 THREADS = frozenset({"one thread", "three threads"})
 
 
 def settings(group: Group) -> dict[str, Any]:
-    """Return a group's hyperparameters by their names in PyTorch, schedules of dampings too."""
+    """Return a group's hyperparameters and schedules of alpha and beta, by PyTorch's names."""
     h = group.hyperparameters
     return {
         "lr": h.gamma,
@@ -52,7 +52,7 @@ def settings(group: Group) -> dict[str, Any]:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Have PyTorch's operations run on a number of threads, inside."""
+    """Set PyTorch's number of threads within a context."""
     import torch
 
     before = torch.get_num_threads()
@@ -64,7 +64,7 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 class TorchBackend(SteppingBackend):
-    """``innaprop.torch.INNAprop``, a parameter at a time."""
+    """``innaprop.torch.INNAprop`` with foreach=False."""
 
     distributions = ("torch",)
     modules = ("torch",)
@@ -90,11 +90,11 @@ class TorchBackend(SteppingBackend):
             torch_events.begin_counted(self)
 
     def make(self, parameters: list[Any], others: Mapping[str, Any] | None = None) -> Any:
-        """Return an optimizer of the case's groups, for parameters that have not to join yet.
+        """Return an optimizer with the case's groups, without parameters that join later.
 
         Args:
-            parameters: All of the case's.
-            others: Options instead of the case's own. Default None.
+            parameters: All parameters of the case.
+            others: Options instead of the case's. Default None.
         """
         from innaprop import BEST_ACCURACY
         from innaprop.torch import INNAprop
@@ -122,7 +122,7 @@ class TorchBackend(SteppingBackend):
         return INNAprop(groups, **self.options, **flags)
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        # Only where they change: what was loaded must not be mended by the caller.
+        # Set only on changes: setting it always would hide values that were loaded wrongly.
         if gammas != self._given_gammas:
             self.set_rates(gammas)
             self._given_gammas = gammas
@@ -130,25 +130,25 @@ class TorchBackend(SteppingBackend):
 
     def set_rates(self, gammas: list[float]) -> None:
         """Set every group's learning rate."""
-        # Parameters that were added have a group of their own each.
+        # Each parameter that was added has its own group.
         groups = self._optimizer.param_groups
         for i, group in enumerate(groups):
             group["lr"] = gammas[min(i, len(gammas) - 1)]
 
     def give(self, gradients: list[Array | None]) -> None:
-        """Set the gradients, which must stay as they are."""
+        """Set the gradients, and watch them: no update may change them."""
         from innaprop_conformance.backends import torch_events
 
         self.forget_watched("gradient")
         for i, (p, g) in enumerate(zip(self._parameters, gradients, strict=True)):
-            # As when they were made: 16-bit parameters get gradients of their own dtype.
+            # As from autograd: 16-bit parameters have gradients of their dtype.
             p.grad = None if g is None else torch_events.tensor(g, p, self._case.way)
             if g is not None:
                 self.watch(f"gradient {i}", p.grad, torch_events.array)
 
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
-        """Return why it does not follow a case in a dtype; in 16 bits it follows some."""
+        """Return why it does not run a case in a dtype; in 16 bits it runs a part of them."""
         if (has_residual(dtype) or has_narrow_state(dtype)) and case.name not in some():
             return "takes too long"
         return super().lacks(case, dtype)
@@ -165,12 +165,14 @@ class TorchBackend(SteppingBackend):
         from innaprop_conformance.backends import torch_events
 
         return [
-            torch_events.array(self._whole(i) if has_residual(dtype) else self._parameters[i])
+            torch_events.array(
+                self._master_weights(i) if has_residual(dtype) else self._parameters[i]
+            )
             for i, dtype in enumerate(self._storage)
         ]
 
-    def _whole(self, place: int) -> Any:
-        """Return a 16-bit parameter together with its residual, if it has one yet."""
+    def _master_weights(self, place: int) -> Any:
+        """Return the master weights of a parameter, or its values if it has not joined yet."""
         p = self._parameters[place]
         return p.float() if place in self._joins else self._optimizer.master_weights(p)
 
@@ -193,7 +195,7 @@ class TorchForeach(TorchBackend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return some: the same operations on lists, which one parameter at a time shows."""
+        """Return a part of the cases: the operations are those of foreach=False, on lists."""
         return some()
 
 
@@ -214,7 +216,7 @@ class TorchFused(WithCompiler, TorchBackend):
         super().begin(case, dtype)
 
     def step(self, gradients: list[Array | None], gammas: list[float]) -> None:
-        # Whoever has asked for the kernel is warned where another form takes its place.
+        # INNAprop warns if it falls back to another implementation.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             super().step(gradients, gammas)
@@ -250,7 +252,7 @@ class TorchCUDAFused(TorchCUDA):
 
 
 def _has_cuda_device() -> bool:
-    # Of the driver, since asking torch would import it into the process of the suite.
+    # Ask the driver, since importing torch here would load it into the suite's process.
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

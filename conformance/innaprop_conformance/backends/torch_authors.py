@@ -1,6 +1,6 @@
 """The optimizer of the paper's authors, from a checkout of github.com/innaprop/innaprop.
 
-It is not a part of this project, and cannot be installed: INNAPROP_AUTHORS names the checkout.
+It is not part of this project and not a package: INNAPROP_AUTHORS is the path of the checkout.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ FILE = "innaprop.py"
 
 
 class AuthorsBackend(SteppingBackend):
-    """``INNAprop`` of ``innaprop.py`` in the checkout."""
+    """``INNAprop`` from ``innaprop.py`` in the checkout."""
 
     distributions = ("torch",)
     modules = ("torch",)
-    # Alpha and beta may change in it, but psi stays then, and not the momentum.
+    # No "damping schedules": when alpha or beta changes, it keeps psi and not the momentum.
     features = frozenset({"groups", "decay groups", "missing gradients", "long runs"})
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "bfloat16", "float16")
 
@@ -80,7 +80,7 @@ class AuthorsBackend(SteppingBackend):
     def parameters(self) -> list[NDArray[np.floating]]:
         import torch
 
-        # NumPy has no bfloat16.
+        # Converted to float32, since NumPy has no bfloat16.
         return [
             (p.float() if p.dtype == torch.bfloat16 else p).numpy(force=True)
             for p in self._parameters
@@ -88,7 +88,7 @@ class AuthorsBackend(SteppingBackend):
 
 
 def _file() -> Path | None:
-    """Return the authors' file, if it is there."""
+    """Return the authors' file, if it exists."""
     folder = os.environ.get(VARIABLE)
     file = Path(folder, FILE) if folder else None
     return file if file and file.is_file() else None
@@ -102,7 +102,7 @@ def _missing_checkout() -> str:
 
 
 def _optimizer_class() -> Any:
-    # By its path: its name is that of our package.
+    # Imported by its path, since its name is that of our package.
     file = _file()
     spec = file and importlib.util.spec_from_file_location("authors_innaprop", file)
     if not (spec and spec.loader):

@@ -1,4 +1,4 @@
-"""``innaprop.torch`` with its step under ``torch.compile``."""
+"""``innaprop.torch`` with a step compiled by ``torch.compile``."""
 
 from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
 from innaprop_conformance.backends.torch import TorchBackend
@@ -6,24 +6,24 @@ from innaprop_conformance.cases import Array, Case, few
 
 
 class TorchCompiled(WithCompiler, TorchBackend):
-    """``torch.compile`` of ``INNAprop.step``, whole and with the learning rate a tensor."""
+    """``INNAprop.step`` compiled with ``fullgraph=True`` and a tensor as learning rate."""
 
     compilers = ("c++", "g++", "clang++")
     mode = "compiled"
-    # A step without one of its gradients is compiled anew.
+    # A step with a missing gradient would be compiled again.
     features = PLAIN - {"long runs", "missing gradients"}
     dtypes = ("float32",)
     optimizers = ()
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: compiling takes many seconds, and every case is compiled anew."""
+        """Return a few cases, since compiling each takes many seconds."""
         return few()
 
     def begin(self, case: Case, dtype: str) -> None:
         import torch
 
-        # Every case has other constants, and so a graph of its own.
+        # Every case has other constants, and so another graph.
         torch.compiler.reset()
         super().begin(case, dtype)
         self._lrs = [torch.tensor(group.hyperparameters.gamma) for group in case.groups]

@@ -17,7 +17,7 @@ RANKS = 2
 
 
 class _TwoProcesses(Backend):
-    """Every case is followed by two processes, whose gradients have the case's as their mean."""
+    """Runs every case in two processes, whose gradients average to the case's."""
 
     distributions = ("torch",)
     modules = ("torch",)
@@ -27,7 +27,7 @@ class _TwoProcesses(Backend):
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
-        """Return a few: every step of two processes waits for both."""
+        """Return a few cases, since every step synchronizes two processes."""
         return few()
 
     def follow(self, case: Case, dtype: str) -> Array:
@@ -40,7 +40,7 @@ class _TwoProcesses(Backend):
     @staticmethod
     @abstractmethod
     def wrap(model: Any) -> Any:
-        """Return the model, distributed."""
+        """Return the model, wrapped for distributed training."""
 
 
 class TorchDDP(_TwoProcesses):
@@ -64,7 +64,7 @@ class TorchFSDP2(_TwoProcesses):
 
 
 class _Ranks:
-    """The processes, which wait for cases."""
+    """The two processes, which wait for cases."""
 
     def __init__(self, wrap: Any) -> None:
         import torch.multiprocessing
@@ -127,11 +127,11 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
     from innaprop_conformance.backends.torch import settings
 
     class Model(torch.nn.Module):
-        """Its gradients are what it is called with."""
+        """A model whose gradients are the inputs of its forward pass."""
 
         def __init__(self) -> None:
             super().__init__()
-            # Sharding needs a dimension to divide.
+            # Scalars become vectors of one element: sharding needs a dimension.
             self.weights = torch.nn.ParameterList(
                 torch.tensor(p, dtype=getattr(torch, dtype)).reshape(p.shape or (1,))
                 for p in case.parameters()
@@ -147,7 +147,7 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
         {"params": [next(rest) for shape in group.shapes if math.prod(shape)], **settings(group)}
         for group in case.groups
     )
-    # Exact in binary, and of mean one.
+    # Exact in binary, with mean 1.
     share = (1.5, 0.5)[rank]
     for updates, gradients in enumerate(case.stream()):
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""What happens in a run in PyTorch, and the ways to make an update, each as users do it."""
+"""Events and ways in PyTorch, each written as a user would."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ Step = Callable[["Run", list[Array | None]], None]
 
 
 def parameter(values: Array, dtype: str, way: str, device: str) -> torch.nn.Parameter:
-    """Return a parameter of initial values, in the layout that the way asks for."""
+    """Return a parameter with these initial values, in the memory layout of the way."""
     made = torch.tensor(values, dtype=getattr(torch, stored_as(dtype)), device=device)
     if way == "complex":
         made = torch.view_as_complex(made)
@@ -31,7 +31,7 @@ def parameter(values: Array, dtype: str, way: str, device: str) -> torch.nn.Para
 
 
 def tensor(values: Array, like: Tensor, way: str) -> Tensor:
-    """Return a gradient for a parameter, in the layout that the way asks for."""
+    """Return a gradient for a parameter, in the memory layout of the way."""
     real = like.dtype.to_real() if like.is_complex() else like.dtype
     made = torch.tensor(values, dtype=real, device=like.device)
     if like.is_complex():
@@ -40,23 +40,23 @@ def tensor(values: Array, like: Tensor, way: str) -> Tensor:
 
 
 def array(given: Tensor) -> NDArray[Any]:
-    """Return a tensor's values, of complex ones as pairs; bfloat16 as float32."""
+    """Return a tensor's values: complex numbers as pairs, bfloat16 as float32."""
     given = given.detach()
     if given.is_complex():
         given = torch.view_as_real(given)
-    # NumPy has no bfloat16.
+    # Converted to float32, since NumPy has no bfloat16.
     return (given.float() if given.dtype == torch.bfloat16 else given).numpy(force=True)
 
 
 def _strided(made: Tensor) -> Tensor:
-    """Return the same values as every second element of something larger, and transposed."""
+    """Return a view of the same values: transposed, and every second element of a larger tensor."""
     if made.dim() > 1:
         made = made.mT.contiguous().mT
     return torch.stack([made, torch.full_like(made, torch.nan)], -1)[..., 0]
 
 
 def steps(case: Case, optimizer: Any) -> Step:
-    """Return what makes an update of a case."""
+    """Return the function that makes an update in the case's way."""
     if case.way == "loss scaling":
         return _Scaled()
     if case.way == "step size schedule":
@@ -96,7 +96,7 @@ def _in_closure(run: "Run", gradients: list[Array | None]) -> None:
 
 def _accumulated(run: "Run", gradients: list[Array | None]) -> None:
     run._optimizer.zero_grad()
-    for share in (0.75, 0.25):  # Exact in binary, and of sum one.
+    for share in (0.75, 0.25):  # Exact in binary, with sum 1.
         _loss(run, gradients, share).backward()  # type: ignore[no-untyped-call]
     run._optimizer.step()
 
@@ -117,7 +117,7 @@ def _clipped(run: "Run", gradients: list[Array | None]) -> None:
 
 
 class _Scaled:
-    """Updates with gradients of a scaled loss, one of which overflows where there are none."""
+    """Makes updates with a scaled loss; if there are no gradients, with one that overflows."""
 
     def __init__(self) -> None:
         self._scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -133,7 +133,7 @@ class _Scaled:
 
 
 class _Scheduled:
-    """Updates with the learning rate of a scheduler."""
+    """Makes updates with a learning rate scheduler."""
 
     def __init__(self, group: Group, optimizer: Any) -> None:
         first = group.at("gamma", 0)
@@ -154,7 +154,7 @@ def _loss(run: "Run", gradients: list[Array | None], share: float) -> Tensor:
 
 
 def begin_counted(run: "Run") -> None:
-    """Have a run's optimizer count updates that were made before."""
+    """Set the optimizer's count to the case's number of previous updates."""
     with file_of_state() as path:
         write_counted(path, run._case, [f"p{i}" for i in range(len(run._parameters))])
         innaprop.load_state(path, run._optimizer)
@@ -164,7 +164,7 @@ def _cloned(run: "Run") -> list[Any]:
     return [torch.nn.Parameter(p.detach().clone()) for p in run._parameters]
 
 
-def _others() -> dict[str, Any]:
+def _other_options() -> dict[str, Any]:
     h = OTHERS
     return {
         "lr": h.gamma, "alpha": h.alpha, "beta": h.beta, "sigma": h.sigma, "eps": h.eps,
@@ -177,7 +177,7 @@ def _reload(run: "Run", event: Event) -> None:
     torch.save(run._optimizer.state_dict(), file)
     file.seek(0)
     run._parameters = _cloned(run)
-    run._optimizer = run.make(run._parameters, _others())
+    run._optimizer = run.make(run._parameters, _other_options())
     run._optimizer.load_state_dict(torch.load(file, weights_only=True))
 
 
@@ -185,14 +185,14 @@ def _portable_reload(run: "Run", event: Event) -> None:
     with file_of_state() as path:
         innaprop.save_state(path, run._optimizer)
         run._parameters = _cloned(run)
-        run._optimizer = run.make(run._parameters, _others())
+        run._optimizer = run.make(run._parameters, _other_options())
         innaprop.load_state(path, run._optimizer)
 
 
 def _hand_over(run: "Run", event: Event) -> None:
     state = run._optimizer.state_dict()
     run._parameters = _cloned(run)
-    run._optimizer = run.make(run._parameters, _others())
+    run._optimizer = run.make(run._parameters, _other_options())
     run._optimizer.load_state_dict(state)
     for place, entries in state["state"].items():
         for name, entry in entries.items():
@@ -201,8 +201,8 @@ def _hand_over(run: "Run", event: Event) -> None:
     run.watch("the groups in the state", state["param_groups"])
 
 
-def _step_aside(optimizer: Any) -> None:
-    """Have the one that is left make an update of its own, which nobody else may notice."""
+def _update_original(optimizer: Any) -> None:
+    """Make an update with the original optimizer, which must not affect the copy."""
     for group in optimizer.param_groups:
         for p in group["params"]:
             p.grad = torch.ones_like(p)
@@ -212,13 +212,13 @@ def _step_aside(optimizer: Any) -> None:
 def _copy(run: "Run", event: Event) -> None:
     old = run._optimizer
     run._parameters, run._optimizer = copy.deepcopy((run._parameters, old))
-    _step_aside(old)
+    _update_original(old)
 
 
 def _pickle(run: "Run", event: Event) -> None:
     old = run._optimizer
     run._parameters, run._optimizer = pickle.loads(pickle.dumps((run._parameters, old)))
-    _step_aside(old)
+    _update_original(old)
 
 
 def _change(run: "Run", event: Event) -> None:
@@ -262,6 +262,6 @@ HAPPEN: dict[str, Callable[["Run", Event], None]] = {
     "add": _add,
     "replace": _replace,
     "relocate": _relocate,
-    "skip": lambda run, event: None,  # The gradients say it.
+    "skip": lambda run, event: None,  # ``step`` gets no gradients then.
 }
-"""By the kind of event, what to do."""
+"""The implementation of each kind of event."""

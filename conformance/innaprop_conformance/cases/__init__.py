@@ -1,10 +1,10 @@
-"""The cases: what every backend is asked to follow, as data.
+"""The test cases, as data.
 
-- ``hyperparameters``, ``schedules``: the numbers of an update, and as functions of those before it.
-- ``values``: how parameters and gradients are made, and numbers that every dtype holds.
-- ``dtypes``: what parameters are stored in.
-- ``events``: what happens besides updates, and ways to hand things over.
-- ``case``: one run, with its name and version; JSON and back.
+- ``hyperparameters``, ``schedules``: constant hyperparameters, and those that change in a run.
+- ``values``: how parameters and gradients are generated, and rounding to a dtype.
+- ``dtypes``: the dtypes that parameters and states are stored in.
+- ``events``: what happens between updates, and ways to make updates.
+- ``case``: one run, with its name and version; conversion to and from JSON.
 - ``numbers``, ``arrays``, ``runs``: the cases; ``families``: all of them, by family and by name.
 """
 

@@ -1,4 +1,4 @@
-"""Cases about arrays: shapes, sizes, numbers of them, dtypes and special values."""
+"""Cases about arrays: their shapes, sizes, number, dtypes and special values."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,14 +10,14 @@ from innaprop_conformance.cases.schedules import Schedule
 from innaprop_conformance.cases.values import Gradients, Shape
 
 ALIKE: tuple[Shape, ...] = ((5, 4), (5, 4), (5, 4), (6,), (6,), (), ())
-"""Parameters that nothing but their values tells apart."""
+"""Parameters of which several have the same shape."""
 _NARROW = Gradients("normal", -3, 3)
-"""Of magnitudes that float16 holds."""
+"""Gradients in float16's range."""
 _EVERY_DTYPE = ("float64", "float32", "bfloat16", "float16")
 
 
 def shapes() -> Iterator[Case]:
-    """Parameters of all shapes."""
+    """Parameters of various shapes."""
     of_case: dict[str, tuple[Shape, ...]] = {
         "scalar": ((),),
         "empty-among-others": ((0,), (3, 0, 2), (1,)),
@@ -30,7 +30,7 @@ def shapes() -> Iterator[Case]:
 
 
 def alike() -> Iterator[Case]:
-    """Parameters of one shape, whose states must not be mixed up."""
+    """Parameters of the same shape, whose states must not be mixed up."""
     for name, h in PRESETS.items():
         yield Case(f"alike,{name}", "alike parameters", (Group(h, ALIKE),), 40)
     gaps = (Gap(0, 0, 3), Gap(4, 5, 9), Gap(5, 0, 2))
@@ -41,10 +41,10 @@ def alike() -> Iterator[Case]:
 
 
 def large() -> Iterator[Case]:
-    """Large parameters, every element of which is judged.
+    """Large parameters, in which every element is judged.
 
-    Their values repeat, and so must what becomes of them: implementations have seams where
-    blocks, pieces and threads' shares begin and end.
+    Their values repeat periodically, so the results must repeat too. Errors at the boundaries of
+    blocks, of chunks and of threads' parts would break the repetition.
     """
     several: tuple[Shape, ...] = ((131_101,), (65_536,), (3,), (257, 513), (32_771,))
     yield Case(
@@ -67,7 +67,7 @@ def large() -> Iterator[Case]:
 
 
 def many() -> Iterator[Case]:
-    """More parameters than a block, a batch or a table of an implementation may hold."""
+    """More parameters than an implementation may process in one block, batch or table."""
     for number in (65, 257, 1025):
         some = tuple((1 + i % 3,) for i in range(number))
         yield Case(f"many,{number}", "many parameters", (Group(ACCURATE, some),), 8)
@@ -96,7 +96,7 @@ def all_bits() -> Iterator[Case]:
 
 
 def special() -> Iterator[Case]:
-    """Zeros, numbers near the smallest, and what is not a number."""
+    """Zeros, very small numbers, NaN and infinity."""
     family = "special values"
     for start in ("zero", "half zero"):
         name = f"special,{start.replace(' ', '-')}-weights"
@@ -114,7 +114,7 @@ def special() -> Iterator[Case]:
 
 
 def precision() -> Iterator[Case]:
-    """Every dtype of parameters; 16-bit ones by themselves, and with a residual."""
+    """Parameters of every dtype, with and without residuals if it has 16 bits."""
 
     def case(name: str, *groups: Group, gaps: tuple[Gap, ...] = (), start: str = "normal") -> Case:
         return Case(

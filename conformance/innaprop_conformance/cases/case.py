@@ -1,4 +1,4 @@
-"""One run to follow, as data: JSON can hold it, and its name makes its values."""
+"""A case: the description of one run, which can be stored as JSON."""
 
 import json
 import zlib
@@ -24,19 +24,19 @@ from innaprop_conformance.cases.values import STARTS, Array, Gradients, Shape, i
 
 _NORMAL = Gradients()
 _LARGE = 500_000
-"""Elements of a tensor that is large."""
+"""Number of elements above which a parameter is large."""
 _WIDE_ALONE = {"replace", "complex", "clip by norm", "clip by global norm"}
-"""Features that make numbers which 16 bits do not hold."""
+"""Features that 16-bit parameters cannot have, since their values are not 16-bit numbers."""
 _RESOLVED = (-7.0, 3.0)
-"""Decades of the gradients that a state of 16 bits resolves."""
+"""Decades of the gradients that a state dtype of 16 bits resolves."""
 _WIDE_STATE_ALONE = {"complex", "mixed dtypes", "defaults"}
-"""Features that need a state of more bits, or leave no choice."""
+"""Features that need a state dtype of 32 bits or more, or do not allow choosing it."""
 _HELD = {
     "bfloat16": STORAGE,
     "float32": ("float32", "float64"),
     "float64": ("float64",),
 }
-"""By the dtype whose bits values use, the dtypes that hold them."""
+"""The dtypes that can hold the values, by the dtype that the values are rounded to."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Group:
     """Parameters that share their hyperparameters.
 
     Args:
-        hyperparameters: As in Algorithm 1; gamma, alpha and beta where they have no schedule.
+        hyperparameters: As in Algorithm 1; gamma, alpha and beta apply if they have no schedule.
         shapes: Shapes of the parameters.
         gamma: Schedule of the step size. Default None, constant.
         alpha: Schedule of the viscous damping, "constant" or "linear". Default None, constant.
-        beta: Likewise of the Newtonian damping.
-        dtype: What these parameters are stored in, whatever the others are. Default None, what
-            the case is followed in.
+        beta: Schedule of the Newtonian damping, likewise.
+        dtype: Dtype of these parameters, if it is fixed. Default None, the dtype in which the
+            case is run.
 
     Raises:
-        ValueError: A schedule of alpha or beta is of a kind that tensors cannot pass through.
+        ValueError: A schedule of alpha or beta is not of a kind in ``ARITHMETIC``.
     """
 
     hyperparameters: Hyperparameters
@@ -73,7 +73,7 @@ class Group:
                 )
 
     def at(self, name: str, updates: int) -> float:
-        """Return gamma, alpha or beta of the update that ``updates`` others came before."""
+        """Return gamma, alpha or beta of an update; ``updates`` is the number of updates before."""
         schedule = getattr(self, name)
         value = getattr(self.hyperparameters, name) if schedule is None else schedule(updates)
         return float(value)
@@ -81,12 +81,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Gap:
-    """A parameter that has no gradient for some updates, and stays as it is.
+    """A range of updates in which a parameter has no gradient, and is not updated.
 
     Args:
-        parameter: Its place among the case's parameters.
-        start: Updates made before the first one that it misses.
-        stop: Updates made before the first one that has its gradient again.
+        parameter: Index among the case's parameters.
+        start: The first update without its gradient, counted from 0.
+        stop: The first update with its gradient again, counted from 0.
     """
 
     parameter: int
@@ -96,35 +96,35 @@ class Gap:
 
 @dataclass(frozen=True)
 class Case:
-    """One run to follow.
+    """One run.
 
-    Values are made from name, version and seed, so that every process starts alike, and are
-    numbers that every dtype in ``dtypes`` holds. Whoever changes what a name stands for, values
-    included, raises the version.
+    Values are generated from name, version and seed, so that they are the same in every process.
+    They are rounded to numbers that every dtype in ``dtypes`` holds exactly. Any change of a case,
+    including its values, needs a new version.
 
     Args:
-        name: Stable name, unique; a file can be called so.
-        family: What the case is about.
+        name: Unique and stable name, valid as a file name.
+        family: Name of the case's family.
         groups: The parameters and their hyperparameters.
         steps: Number of updates.
-        gradients: How gradients are made. Default: normal, of magnitudes 1e-8 to 1e4.
-        gaps: Which parameters miss their gradient when. Default: none.
-        dtypes: Dtypes to follow it in. Default float32 and float64.
-        values: Dtype whose bits the values may use: "bfloat16" (then 16-bit parameters with
-            residuals can follow too), "float32" or "float64". Default "bfloat16".
+        gradients: How gradients are generated. Default: normal, of magnitudes 1e-8 to 1e4.
+        gaps: Ranges of updates in which parameters have no gradient. Default: none.
+        dtypes: Dtypes to run it in. Default float32 and float64.
+        values: Dtype that the values are rounded to: "bfloat16" (then it can be run with 16-bit
+            parameters and residuals, too), "float32" or "float64". Default "bfloat16".
         start: Kind of the initial parameters, of ``values.STARTS``. Default "normal".
-        period: Values of parameters with more elements than this repeat after so many; of what
-            should be equal then, the smallest and the largest are judged. Default None.
-        counted: Updates that count as made before the first one, with all state zero. Default 0.
+        period: Period of the values in parameters that have more elements than this. All copies of
+            an element should be equal: their minimum and maximum are judged. Default None.
+        counted: Number of updates counted as made before the run, with a state of zeros. Default 0.
         events: What happens between updates. Default: nothing.
-        way: Way to make the run, of ``events.WAYS``. Default "", the plain one.
-        amount: The number that belongs to the way. Default 0.
-        repeats: With what the run must agree in every bit, of ``events.REPEATS``. Default: none.
-        version: Of what the name stands for. Default 1.
-        seed: Another one makes other values. Default 0.
+        way: The way to make updates, of ``events.WAYS``. Default "", the plain one.
+        amount: A number that some ways need. Default 0.
+        repeats: Runs that must be bitwise equal, of ``events.REPEATS``. Default: none.
+        version: Version of the case. Default 1.
+        seed: Seed of the values. Default 0.
 
     Raises:
-        ValueError: A dtype does not hold the values, or start, way or repeats are not known.
+        ValueError: A dtype cannot hold the values, or start, way or repeats are unknown.
     """
 
     name: str
@@ -150,7 +150,7 @@ class Case:
             raise ValueError(f"values must be of {', '.join(_HELD)}, got {self.values!r}")
         for dtype in self._stored:
             if dtype not in _HELD[self.values]:
-                raise ValueError(f"{dtype} must hold values of {self.values}, and does not")
+                raise ValueError(f"dtypes must hold {self.values} values exactly, got {dtype}")
         if self.start not in STARTS:
             raise ValueError(f"start must be one of {', '.join(STARTS)}, got {self.start!r}")
         if self.way and self.way not in WAYS:
@@ -163,7 +163,7 @@ class Case:
         """The only group.
 
         Raises:
-            ValueError: There are more.
+            ValueError: There are several.
         """
         (group,) = self.groups
         return group
@@ -175,15 +175,15 @@ class Case:
 
     @property
     def features(self) -> frozenset[str]:
-        """What a backend must be able to do to follow it.
+        """What a backend must support to run it.
 
-        - "groups" (of different settings), "decay groups" (that differ in whether weights decay,
-          and in nothing else), "mixed dtypes";
+        - "groups" (with different settings), "decay groups" (which differ only in whether weights
+          decay), "mixed dtypes";
         - "damping schedules", "missing gradients";
         - "many parameters" (more than 100), "large parameters", "long runs" (more than 1,000
-          updates), "very long runs" (more than 32,768), "count" (of updates made before);
-        - the name of the way, if there is one, and of every event; "change NAME" for each
-          option that changes.
+          updates), "very long runs" (more than 32,768), "count" (the run starts at a count > 0);
+        - the way, if there is one, and the kind of every event; "change NAME" for each option that
+          changes.
         """
         settings = {_settings(group) for group in self.groups}
         decays = {group.hyperparameters.weight_decay for group in self.groups}
@@ -215,7 +215,7 @@ class Case:
 
     @property
     def absences(self) -> tuple[Gap, ...]:
-        """The gaps, and those of parameters that are added later or whose update is skipped."""
+        """The gaps, including those from added parameters and from skipped updates."""
         added = [
             Gap(e.parameter, 0, e.at)
             for e in self.events
@@ -230,15 +230,16 @@ class Case:
         return (*self.gaps, *added, *skipped)
 
     def takes(self, dtype: str) -> bool:
-        """Return whether parameters that are stored in a dtype can follow it.
+        """Return whether it can be run with parameters in a dtype.
 
         Args:
-            dtype: Of ``STORAGE`` or ``NARROW_STATE``.
+            dtype: A dtype of ``STORAGE`` or ``NARROW_STATE``.
         """
         if has_narrow_state(dtype):
             low, high = self.gradients.low, self.gradients.high
             fits = _RESOLVED[0] <= low <= high <= _RESOLVED[1]
-            # Of copies the extremes are judged, which no rounding in the mean bounds.
+            # Not for periodic values: their extremes are judged, and the bound, a probability for
+            # a single element, does not hold for the extremes of many.
             fits = fits and self.period is None and not self.features & _WIDE_STATE_ALONE
             return fits and self.takes(dtype.removesuffix(STATE_16))
         if not has_residual(dtype):
@@ -249,11 +250,11 @@ class Case:
         return fits and not self.features & _WIDE_ALONE
 
     def storage(self, dtype: str) -> list[str]:
-        """Return what each parameter is stored in where the case is followed in a dtype."""
+        """Return the dtype of each parameter if the case is run in a dtype."""
         return [group.dtype or dtype for group in self.owners]
 
     def judged_dtypes(self) -> tuple[str, ...]:
-        """Return the dtypes, as ``judged_as`` names them, in which there may be a verdict."""
+        """Return the dtypes, in the sense of ``judged_as``, in which there may be a verdict."""
         offered = (*STORAGE, *NARROW_STATE)
         return tuple(dict.fromkeys(judged_as(d) for d in offered if self.takes(d)))
 
@@ -266,13 +267,13 @@ class Case:
         ]
 
     def replacement(self, event: Event) -> Array:
-        """Return the values that a parameter is replaced by; float64."""
+        """Return the new values of a replaced parameter; float64."""
         assert event.parameter is not None
         shape = self.shapes[event.parameter]
         return self._rounded(initial(self._rng(2 + event.at), shape, "normal"))
 
     def stream(self) -> Iterator[list[Array | None]]:
-        """Yield the gradients of every update, None where one is missing; float64."""
+        """Yield the gradients of every update, None for a missing one; float64."""
         shapes = tuple(map(self._pattern, self.shapes))
         stream = self.gradients.stream(self._rng(1), shapes, self.steps)
         for updates, gradients in enumerate(stream):
@@ -286,9 +287,9 @@ class Case:
         """Return the hyperparameters of one update of a group.
 
         Args:
-            group: Place of the group.
-            updates: Updates of the run made before: what step sizes depend on.
-            counted: Updates that the parameters count as made: what alpha and beta depend on.
+            group: Index of the group.
+            updates: Number of updates of the run before this one; determines the step size.
+            counted: Count of the parameters before this update; determines alpha and beta.
         """
         of_group = self.groups[group]
         values = asdict(of_group.hyperparameters)
@@ -300,11 +301,11 @@ class Case:
         return values
 
     def gammas(self, updates: int) -> list[float]:
-        """Return every group's step size of the update that ``updates`` others came before."""
+        """Return each group's step size for an update; ``updates`` is the number before it."""
         return [group.at("gamma", updates) for group in self.groups]
 
     def picked(self, arrays: Sequence[Any]) -> list[Any]:
-        """Return what is judged of each parameter's array, in one axis; None stays None."""
+        """Return the judged elements of each array, in one axis; None stays None."""
         return [None if array is None else self._extremes(np.ravel(array)) for array in arrays]
 
     @property
@@ -346,11 +347,11 @@ class Case:
 
     @classmethod
     def from_json(cls, text: str) -> "Case":
-        """Return the case that ``to_json`` has written.
+        """Return a case from the text that ``to_json`` returns.
 
         Raises:
-            TypeError: An entry is missing, or not known.
-            ValueError: It is no JSON, or a value is not allowed.
+            TypeError: An entry is missing or unknown.
+            ValueError: The text is not JSON, or a value is not allowed.
         """
         document = json.loads(text)
         document["groups"] = tuple(_group(group) for group in document["groups"])
@@ -363,18 +364,18 @@ class Case:
 
 
 def differ_in_decay_only(groups: Sequence[Group]) -> bool:
-    """Return whether groups differ in whether weights decay, and in nothing else."""
+    """Return whether the groups differ only in whether their weights decay."""
     decays = {group.hyperparameters.weight_decay for group in groups}
     return len({_settings(g) for g in groups}) == 1 and len(decays) == 2 and 0 in decays
 
 
 def flat(arrays: Sequence[Array]) -> Array:
-    """Return all elements of some arrays, one after another."""
+    """Return the elements of all arrays, concatenated."""
     return np.concatenate([np.ravel(array) for array in arrays])
 
 
 def _settings(group: Group) -> tuple[Any, ...]:
-    """Return all that is set for a group but its weight decay, if it has one."""
+    """Return all settings of a group except its weight decay."""
     values = asdict(group.hyperparameters)
     values.pop("weight_decay")
     return (*values.values(), group.gamma, group.alpha, group.beta)

@@ -1,34 +1,35 @@
-"""What parameters are stored in: a dtype, or 16 bits with a residual; and their state."""
+"""The dtypes of a run: names such as "bfloat16+residual+state16"."""
 
 RESIDUAL = "+residual"
-"""In the name of a 16-bit dtype whose parameters have a residual beside them."""
+"""Follows a 16-bit dtype if the parameters have residuals."""
 STATE_16 = "+state16"
-"""Ends the name of a dtype whose parameters have a state of 16 bits each."""
+"""Suffix for a state dtype of 16 bits: momentum and second moment have 16 bits each."""
 
 STORAGE = ("float32", "float64", "bfloat16", "float16", f"bfloat16{RESIDUAL}", f"float16{RESIDUAL}")
-"""All that a backend may offer with a state of 32 bits or more."""
+"""All dtypes that a backend may support with a state dtype of 32 bits or more."""
 NARROW_STATE = (f"float32{STATE_16}", f"bfloat16{RESIDUAL}{STATE_16}")
-"""All that it may offer with a state of 16 bits."""
+"""All dtypes that it may support with a state dtype of 16 bits."""
 
 
 def stored_as(dtype: str) -> str:
-    """Return the dtype of the parameters themselves: "bfloat16" of "bfloat16+residual"."""
+    """Return the dtype of the parameters themselves: "bfloat16" for "bfloat16+residual"."""
     return dtype.partition("+")[0]
 
 
 def has_residual(dtype: str) -> bool:
-    """Return whether parameters have a residual."""
+    """Return whether the parameters have residuals."""
     return RESIDUAL in dtype
 
 
 def has_narrow_state(dtype: str) -> bool:
-    """Return whether parameters have a state of 16 bits."""
+    """Return whether the state dtype has 16 bits."""
     return dtype.endswith(STATE_16)
 
 
 def judged_as(dtype: str) -> str:
-    """Return whose rounding is allowed: that of float32 for bfloat16 with a residual.
+    """Return the dtype whose rounding errors are allowed.
 
-    Both together are a float32. float16 and its residual end at 2^-40: bounds of their own.
+    It is float32 for bfloat16 with residuals, which together hold a float32. float16 with residuals
+    ends at 2^-40, and has its own error bounds.
     """
     return dtype.replace(f"bfloat16{RESIDUAL}", "float32")

@@ -1,58 +1,58 @@
-"""What happens in a run besides updates, and the ways to hand things over, as data.
+"""Events between updates, ways to make updates, and repetitions of a run, as data.
 
-A backend does each in the way of its framework, as a user would. What a run comes to is the same
-whichever way that is.
+A backend implements each as a user of its framework would. The exact trajectory does not depend on
+the way.
 """
 
 from dataclasses import dataclass
 
 KINDS = {
-    "reload": "the state is saved, and loaded into a new optimizer of other options for new "
-    "parameters: the saved options hold",
-    "portable reload": "the same, through the file that all frameworks share",
-    "hand over": "a state is handed to a new optimizer in memory, and stays the caller's",
-    "copy": "the run goes on with a deep copy; the original makes an update of its own",
-    "pickle": "the run goes on with what was pickled",
+    "reload": "the state is saved, and loaded into a new optimizer with other options and new "
+    "parameters; the saved options apply",
+    "portable reload": "the same, in the file format that all frameworks share",
+    "hand over": "a new optimizer takes a state in memory, which must not change afterwards",
+    "copy": "the run continues with a deep copy; the original makes an update too",
+    "pickle": "the run continues with an unpickled copy; the original makes an update too",
     "change": "options of a group are set to other values",
-    "add": "a parameter joins the optimizer, which knew nothing of it",
-    "replace": "a parameter is given other values from outside; momentum and count stay",
+    "add": "a parameter is added to the optimizer",
+    "replace": "a parameter is assigned other values from outside; momentum and count stay",
     "relocate": "a parameter's values move to other memory",
-    "skip": "a gradient overflows where a loss is scaled, and the whole update is left out",
+    "skip": "a gradient of a scaled loss overflows, and the update is skipped",
 }
-"""Every kind of event, and what it stands for."""
+"""Every kind of event, with a description."""
 
 WAYS = {
-    "defaults": "the optimizer is made with no options at all",
-    "preset": "alpha and beta are those of the preset for final accuracy",
-    "maximize": "the optimizer ascends, and is given the negated gradients",
+    "defaults": "the optimizer is made without any option",
+    "preset": "alpha and beta are given as the preset for final accuracy",
+    "maximize": "the optimizer maximizes, and gets the negated gradients",
     "closure": "gradients are computed inside the step",
-    "capturable": "counts and step sizes stay on the device",
-    "loss scaling": "gradients are scaled, and unscaled by the framework",
-    "accumulation": "gradients come in parts that add up",
+    "capturable": "counts and step sizes are tensors on the device",
+    "loss scaling": "the loss is scaled, and the framework unscales the gradients",
+    "accumulation": "gradients are accumulated from parts",
     "clip by value": "elements of gradients are clipped at `amount`",
     "clip by norm": "each gradient is clipped to the norm `amount`",
     "clip by global norm": "all gradients together are clipped to the norm `amount`",
-    "moving average": "what is judged is the framework's moving average of the parameters, whose "
-    "momentum is `amount`",
-    "excluded by name": "weights that do not decay are named",
-    "excluded by mask": "weights that do not decay are chosen by a function",
-    "step size schedule": "the step size is the framework's own schedule",
+    "moving average": "the framework's moving average of the parameters, with the momentum "
+    "`amount`, is judged",
+    "excluded by name": "weights are excluded from decay by name",
+    "excluded by mask": "weights are excluded from decay by a function",
+    "step size schedule": "the step size is a schedule of the framework",
     "step size function": "the step size is a function",
-    "sparse gradients": "gradients are rows, some of which are given twice and add up",
-    "strided gradients": "gradients are views of larger arrays, in other layouts",
-    "strided parameters": "parameters are views in other layouts",
+    "sparse gradients": "gradients are sparse, with several entries for the same row",
+    "strided gradients": "gradients are views with other strides",
+    "strided parameters": "parameters are views with other strides",
     "complex": "the last axis holds real and imaginary parts",
-    "psi": "what is judged is the paper's psi, as the adapter reports it",
+    "psi": "the paper's psi, as the adapter reports it, is judged",
 }
-"""Every way, and what it stands for."""
+"""Every way, with a description."""
 
 REPEATS = {
-    "again": "the same run once more",
-    "without events": "the run that nothing happens to",
-    "one thread": "on one thread",
-    "three threads": "on three threads",
+    "again": "the same run, repeated",
+    "without events": "the run without its events",
+    "one thread": "the run on one thread",
+    "three threads": "the run on three threads",
 }
-"""With what a run must agree in every bit, and what that stands for."""
+"""The repetitions to which a run must be bitwise equal, with descriptions."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Event:
 
     Args:
         kind: One of ``KINDS``.
-        at: Updates made before it; a skipped update counts as made.
-        parameter: Place of the parameter that is added or replaced. Default None.
-        group: Place of the group whose options change. Default 0.
-        values: Options that change, by the names of ``Hyperparameters``. Default none.
+        at: Number of updates before it, including skipped ones.
+        parameter: Index of the parameter that is added or replaced. Default None.
+        group: Index of the group whose options change. Default 0.
+        values: New values of options, by their names in ``Hyperparameters``. Default none.
 
     Raises:
-        ValueError: The kind is not known, or lacks its parameter or values.
+        ValueError: The kind is unknown, or parameter or values do not fit it.
     """
 
     kind: str

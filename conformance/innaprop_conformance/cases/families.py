@@ -43,14 +43,14 @@ CASES: dict[str, Case] = {
 
 
 def select(families: Collection[str] = (), seed: int = 0) -> dict[str, Case]:
-    """Return the cases of some families, with values of another seed.
+    """Return the cases of the given families, with a seed for their values.
 
     Args:
-        families: Names of families. Default: all of them.
+        families: Names of families. Default: all.
         seed: As in ``Case``. Default 0.
 
     Raises:
-        ValueError: A family is not known.
+        ValueError: A family is unknown.
     """
     for family in families:
         if family not in FAMILIES:
@@ -63,9 +63,9 @@ def select(families: Collection[str] = (), seed: int = 0) -> dict[str, Case]:
 
 
 def few() -> dict[str, Case]:
-    """Return a case or two of most families.
+    """Return one or two cases of most families.
 
-    For backends that every case or every update costs a second or more.
+    For backends that need a second or more for a case's compilation or for an update.
     """
     chosen = (
         "alpha=2,beta=2,decay=0.1,cosine",
@@ -89,9 +89,9 @@ def few() -> dict[str, Case]:
 
 
 def some() -> dict[str, Case]:
-    """Return a third of the cases, with all events and ways.
+    """Return about a third of the cases, including all events and ways.
 
-    For backends that compile every case anew, and those that another one stands for.
+    For backends that compile every case, and for those that share most code with another backend.
     """
     chosen = {
         "alpha=0.1,beta=0.9,decay=0.1,cosine",

@@ -1,7 +1,6 @@
-"""Hyperparameters as a case states them.
+"""The hyperparameters of a case.
 
-The suite has a class of its own: what it judges must not be able to change the numbers that it
-judges by.
+The suite does not use the core's class, since a mistake there must not change the cases.
 """
 
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The hyperparameters of Algorithm 1, as plain numbers, under the paper's names.
+    """The hyperparameters of Algorithm 1 as plain numbers, with the paper's names.
 
     Args:
         gamma: Step size, below beta. Default 1e-3.
@@ -18,7 +17,7 @@ class Hyperparameters:
         sigma: Memory of the second moment. Default 0.999.
         eps: Added to the root of the second moment. Default 1e-8.
         weight_decay: The paper's lambda. Default 0.01.
-        decay_momentum: Whether weight decay reaches the momentum. Default True, as printed.
+        decay_momentum: Whether weight decay changes the momentum. Default True, as printed.
 
     Source: arXiv 2410.05871, Algorithm 1; the defaults are those of section 3.
     """

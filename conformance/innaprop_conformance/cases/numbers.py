@@ -1,4 +1,4 @@
-"""Cases about numbers: hyperparameters, schedules, gradients, counts."""
+"""Cases about numbers: hyperparameters, schedules, gradients and counts."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PRESETS = {"fast": FAST, "accurate": ACCURATE}
 
 
 def presets() -> Iterator[Case]:
-    """Both presets and three other (alpha, beta), under three schedules, and small steps."""
+    """Both presets and three other (alpha, beta), with three schedules; and small step sizes."""
     steps = 150
 
     def case(name: str, h: Hyperparameters, kind: str) -> Case:
@@ -41,7 +41,7 @@ def presets() -> Iterator[Case]:
 
 
 def corners() -> Iterator[Case]:
-    """Hyperparameters at the edges of what is allowed, and where terms vanish."""
+    """Hyperparameters at the limits of their ranges, and those for which terms vanish."""
     nonzero = Gradients("nonzero")
     corners: dict[str, tuple[Hyperparameters, Gradients]] = {
         "no-damping": (Hyperparameters(1e-2, 0.0, 0.5, weight_decay=0.1), Gradients()),
@@ -62,7 +62,7 @@ def corners() -> Iterator[Case]:
 
 
 def schedules() -> Iterator[Case]:
-    """Step sizes and dampings that change, by themselves and together."""
+    """Schedules of the step size, of alpha and of beta, alone and together."""
     steps = 100
     linear = {
         "alpha": Schedule("linear", 2.0, steps, 0.1),
@@ -84,7 +84,7 @@ def schedules() -> Iterator[Case]:
 
 
 def gradients() -> Iterator[Case]:
-    """Gradients of every kind, up to the edges of float32 and beyond."""
+    """Gradients of every kind, up to the limits of float32 and beyond."""
     kinds = {
         "sparse": Gradients("sparse"),
         "zero": Gradients("zero"),
@@ -95,7 +95,7 @@ def gradients() -> Iterator[Case]:
     }
     for name, gradients in kinds.items():
         yield Case(f"gradients,{name}", "gradients", (Group(FAST, SHAPES),), 100, gradients)
-    # A square beyond float32's range is the caller's to prevent.
+    # In float64 only: callers must prevent gradients whose squares overflow float32.
     yield Case(
         "gradients,wider",
         "gradients",
@@ -111,13 +111,13 @@ def long_runs() -> Iterator[Case]:
     steps = 10_000
     for name, h in PRESETS.items():
         group = Group(h, ((3, 2),), Schedule("cosine", h.gamma, steps))
-        # One of them in float32 alone, for those to which each takes long.
+        # One in float32 only, for slow backends.
         dtypes = ("float32",) if h is FAST else ("float32", "float64")
         yield Case(f"long,{name}", "long runs", (group,), steps, dtypes=dtypes)
 
 
 def gaps() -> Iterator[Case]:
-    """Parameters that miss a gradient for some updates, or have none until late."""
+    """Parameters without gradients in some updates, or until late in the run."""
     for name, h in PRESETS.items():
         gaps = (Gap(0, 0, 20), Gap(1, 10, 40), Gap(4, 40, 41))
         group = Group(h, SHAPES, Schedule("cosine", h.gamma, 60))
@@ -125,7 +125,7 @@ def gaps() -> Iterator[Case]:
 
 
 def groups() -> Iterator[Case]:
-    """Parameters whose hyperparameters are not the same."""
+    """Parameter groups with different hyperparameters."""
     steps = 100
     other = Hyperparameters(1e-3, 1.0, 1.5, 0.99, 1e-6, 0.0)
     groups = (
@@ -139,10 +139,10 @@ def groups() -> Iterator[Case]:
 
 
 def decay() -> Iterator[Case]:
-    """Weight decay up to where a step takes all of a weight, and decay that spares the momentum.
+    """Weight decay, up to values at which one update removes the whole weight or more.
 
-    1 - gamma lambda (1 + gamma (1 - alpha beta) / beta) is what an update leaves of a weight in
-    itself. Forms that find the old weight from the new one divide by it.
+    An update multiplies a weight by 1 - gamma lambda (1 + gamma (1 - alpha beta) / beta), apart
+    from momentum and gradient. Kernels that recover the old weight from the new one divide by this.
     """
     steps = 40
     shares = {
@@ -162,7 +162,7 @@ def decay() -> Iterator[Case]:
 
 
 def spared_momentum() -> Iterator[Case]:
-    """Weight decay as AdamW has it: it takes its share of the weight, and leaves the momentum."""
+    """Weight decay that does not change the momentum, as in AdamW."""
     steps = 100
     for name, h in {
         "fast": FAST,
@@ -180,7 +180,7 @@ def spared_momentum() -> Iterator[Case]:
 
 
 def counts() -> Iterator[Case]:
-    """Late updates, where 16 bits or float32 count no further."""
+    """Large counts, which 16-bit integers or float32 cannot hold."""
     steps = 12
     for counted, sigma in ((32_762, 0.9999), (65_530, 0.9999), (2**24 - 6, 0.9999999)):
         h = Hyperparameters(1e-2, sigma=sigma, weight_decay=0.1)

@@ -1,4 +1,4 @@
-"""Cases about what a run does besides updates, and about ways to hand things over."""
+"""Cases about events between updates, ways to make updates, and repeated runs."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ from innaprop_conformance.cases.values import Gradients, Shape
 STEPS = 14
 SHAPES: tuple[Shape, ...] = ((3, 4), (3, 4), (5,), (), (2, 3))
 UNUSUAL = Hyperparameters(1e-2, 0.3, 0.8, 0.99, 1e-2, 0.2)
-"""Of which none is a default: what is lost and taken for the default shows."""
+"""Hyperparameters that differ from the defaults, so that a lost option shows."""
 _ONE = ("float32",)
 _FULL = Gradients("nonzero", -2, 1)
 
@@ -25,7 +25,7 @@ def _case(name: str, family: str, *groups: Group, **values: Any) -> Case:
 
 
 def events() -> Iterator[Case]:
-    """States that are saved, loaded, handed over, copied; parameters that come and change."""
+    """States that are saved, loaded, handed over or copied; parameters added or replaced."""
 
     def case(name: str, *happening: Event, groups: tuple[Group, ...] = (), **values: Any) -> Case:
         return _case(f"event,{name}", "events", *groups, events=happening, **values)
@@ -70,7 +70,7 @@ def events() -> Iterator[Case]:
 
 
 def ways() -> Iterator[Case]:
-    """One run, made in every way that a framework has for it."""
+    """Yield a run for every way that frameworks have to make updates."""
 
     def case(way: str, *groups: Group, name: str = "", **values: Any) -> Case:
         name = name or way.replace(" ", "-")
@@ -108,7 +108,7 @@ def ways() -> Iterator[Case]:
 
 
 def repeats() -> Iterator[Case]:
-    """Run twice, and be equal in every bit."""
+    """Yield runs that are repeated, and must be bitwise equal."""
     shapes: tuple[Shape, ...] = (*SHAPES, (1000,), (3, 400))
     for name, h in (("fast", FAST), ("accurate", ACCURATE)):
         yield _case(f"repeat,{name}", "repeats", Group(h, shapes), repeats=("again",),

@@ -6,25 +6,24 @@ from typing import Any
 
 KINDS = ("constant", "linear", "cosine", "steps", "restarts", "pause")
 ARITHMETIC = ("constant", "linear")
-"""Kinds that are arithmetic only, so that tensors and traced counts can pass through them."""
+"""Kinds that use arithmetic only, so that they can be called with traced tensors."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A number as a function of the number of updates made before.
+    """A hyperparameter as a function of the number of previous updates.
 
     Args:
-        kind: "constant"; "linear" (from ``peak`` straight to ``end`` over ``steps`` updates, and
-            on); "cosine" (linear warmup over the first tenth of the run, then half a cosine down to
-            zero); "steps" (divided by ten after each third); "restarts" (half a cosine down to
-            zero over each quarter, from the peak again); "pause" (constant, but zero in the
-            second quarter).
-        peak: The largest value; of "linear", the first.
-        steps: Length of the run in updates, > 0.
-        end: What "linear" leads to. Default 0.
+        kind: "constant"; "linear" (from ``peak`` to ``end`` over ``steps`` updates, and beyond);
+            "cosine" (linear warmup over the first tenth of the run, then cosine decay to zero);
+            "steps" (divided by ten after each third); "restarts" (cosine decay to zero over each
+            quarter, with warm restarts); "pause" (constant, but zero in the second quarter).
+        peak: The largest value; for "linear", the first.
+        steps: Length of the run in updates, >= 1.
+        end: Value of "linear" after ``steps`` updates. Default 0.
 
     Raises:
-        ValueError: The kind is not known, or steps < 1.
+        ValueError: The kind is unknown, or steps < 1.
     """
 
     kind: str
@@ -39,11 +38,11 @@ class Schedule:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
 
     def __call__(self, updates: Any) -> Any:
-        """Return the value for the update that ``updates`` others came before.
+        """Return the value for an update.
 
         Args:
-            updates: An integer; for a kind of ``ARITHMETIC`` anything that can be multiplied by
-                a float, such as a tensor that is being traced.
+            updates: Number of previous updates, an integer; for a kind in ``ARITHMETIC`` anything
+                that can be multiplied by a float, such as a traced tensor.
         """
         if self.kind == "constant":
             return self.peak

@@ -1,4 +1,4 @@
-"""Gradients as data: a kind, and the range of their magnitudes."""
+"""Gradients and initial parameters as data: a kind, and the range of their magnitudes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,29 +11,28 @@ Shape = tuple[int, ...]
 
 KINDS = ("normal", "nonzero", "sparse", "zero", "flipping", "heavy", "wide", "broken", "rows")
 BROKEN = {2: (1, np.nan), 4: (-1, np.inf)}
-"""Of "broken": by the number of updates made before, which element is given what."""
+"""For "broken": the index of an element and its value, by the number of previous updates."""
 STARTS = ("normal", "zero", "half zero")
-"""Kinds of initial parameters: normal numbers of standard deviation 1/2, zeros, or some of each."""
+"""Kinds of initial parameters: normal of standard deviation 1/2, zeros, or both mixed."""
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """How the gradients of a case are made.
+    """How the gradients of a case are generated.
 
-    Each element has a magnitude of its own, uniform in decades between ``low`` and ``high``.
+    Each element has its own magnitude, log-uniform between 10^``low`` and 10^``high``.
 
     Args:
-        kind: "normal" (a drift and noise, and zero at every tenth update or so), "nonzero" (the
-            same without zeros), "sparse" (zero but at every twentieth update or so), "zero",
-            "flipping" (another sign at every update), "heavy" (a Cauchy distribution's tails),
-            "wide" (a magnitude of their own for every update), "broken" (nonzero, but NaN or
-            infinite in the second element of every parameter, or its last, at the third update
-            or the fifth) or "rows" (about half of the rows are zero at every update).
-        low: Decade of the smallest magnitude. Default -8.
-        high: Decade of the largest magnitude. Default 4.
+        kind: "normal" (a constant drift plus noise; zero with probability 0.1), "nonzero" (the same
+            without zeros), "sparse" (zero with probability 0.95), "zero", "flipping" (the sign
+            alternates), "heavy" (Cauchy distributed), "wide" (a new magnitude for every update),
+            "broken" (nonzero, but NaN in each parameter's second element at the third update, and
+            infinite in its last at the fifth) or "rows" (about half of the rows are zero).
+        low: Decimal exponent of the smallest magnitude. Default -8.
+        high: Decimal exponent of the largest magnitude. Default 4.
 
     Raises:
-        ValueError: The kind is not known.
+        ValueError: The kind is unknown.
     """
 
     kind: str = "normal"
@@ -95,7 +94,7 @@ class Gradients:
 
 
 def initial(rng: np.random.Generator, shape: Shape, start: str) -> Array:
-    """Return initial parameters of a shape, before any rounding; ``start`` is of ``STARTS``."""
+    """Return initial parameters of a shape and a kind of ``STARTS``, before any rounding."""
     values = np.asarray(rng.normal(scale=0.5, size=shape))
     if start == "normal":
         return values
@@ -110,13 +109,13 @@ def rounded(values: NDArray[np.float64] | float, dtype: str) -> Array:
         dtype: "float64", "float32", "bfloat16" or "float16".
 
     Returns:
-        float64 array of that shape.
+        float64 array of the same shape.
     """
     array = np.asarray(values, np.float64)
     if dtype != "bfloat16":
         with np.errstate(over="ignore"):
             return array.astype(dtype).astype(np.float64)
-    # float32 without the lower half of its bits.
+    # bfloat16 is the upper half of a float32.
     bits = array.astype(np.float32).view(np.uint32)
     result: Array = ((bits + 0x8000) & 0xFFFF0000).view(np.float32).astype(np.float64)
     return np.where(np.isnan(array), array, result)

@@ -1,7 +1,7 @@
 """The command ``innaprop-conformance``.
 
-- ``options``: what several commands take.
-- ``show``: what a terminal shows of results.
+- ``options``: options that several commands share.
+- ``show``: the output on the terminal.
 - ``run``: the commands that run backends.
 - ``files``: the commands that read results.
 - ``exchange``: the commands for implementations in other languages.
@@ -23,7 +23,7 @@ from innaprop_conformance.handoff.command import handoff
 @click.group()
 @click.version_option(__version__, message=f"%(prog)s %(version)s, innaprop {innaprop.__version__}")
 def main() -> None:
-    """Hold implementations of INNAprop to the exact algorithm."""
+    """Test implementations of INNAprop against the exact algorithm."""
 
 
 @main.command("list")

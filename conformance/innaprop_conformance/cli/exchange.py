@@ -25,12 +25,12 @@ from innaprop_conformance.truths import truths_of
 @options.seed
 @options.family
 def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None) -> None:
-    """Write the cases to DIR, for an implementation in another language to follow."""
+    """Write the cases to DIR, for an implementation in another language."""
     console = Console()
     selected = options.selected(families, seed)
     cases = exchange.exportable(selected)
     if not cases:
-        raise click.BadParameter("no case of it is all numbers", param_hint="--family")
+        raise click.BadParameter("none of its cases can be exported", param_hint="--family")
     if folder.exists() and any(folder.iterdir()):
         raise click.BadParameter(f"{folder} must be new or empty", param_hint="DIR")
     with progress_bars(console) as progress:
@@ -40,15 +40,15 @@ def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None)
     number = exchange.counted(len(cases))
     console.print(f"{number} in {folder}; README.md there says how to follow them")
     if left_out := len(selected) - len(cases):
-        why = "files do not describe their events, ways or mixed dtypes"
-        console.print(f"left out: {exchange.counted(left_out)}, {why}", highlight=False)
+        why = "files cannot describe events, ways and mixed dtypes"
+        console.print(f"left out: {exchange.counted(left_out)}; {why}", highlight=False)
 
 
 @click.command()
 @click.argument(
     "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
-@click.option("--name", help="What to call the implementation. Default: the name of DIR.")
+@click.option("--name", help="The name of the implementation. Default: the name of DIR.")
 @options.jobs
 @options.junit
 @options.json
@@ -57,7 +57,7 @@ def export(folder: Path, families: tuple[str, ...], seed: int, jobs: int | None)
 @click.option(
     "--require",
     is_flag=True,
-    help="Take a case without output for a failure, in every dtype of which there is one.",
+    help="A case without output is a failure, in every dtype in which some case has one.",
 )
 @options.html
 def check(
@@ -70,9 +70,9 @@ def check(
     strict: bool,
     **files: Any,
 ) -> None:
-    """Judge the outputs that an implementation has put into DIR, which export has written.
+    """Judge the outputs of an implementation in DIR, a folder that export has written.
 
-    Exits with 0 only if there are some and all of them agree.
+    Exits with 0 only if there are outputs and all of them agree.
     """
     console = Console()
     try:
@@ -95,7 +95,7 @@ def check(
 
 
 def _known(name: str, cases: Mapping[str, Case]) -> dict[tuple[str, str], set[str]]:
-    """Return the cases that can be asked, of this implementation and of all backends."""
+    """Return the cases that this implementation and all backends may run."""
     every = {**CASES, **cases}
     known = {
         (backend, dtype): set(of.asked(every, dtype))

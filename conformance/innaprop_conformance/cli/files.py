@@ -22,7 +22,7 @@ from innaprop_conformance.results import Results
 @click.option(
     "--output",
     type=options.new_file,
-    help="Where to write the HTML report. Default: report.html, if no other file is asked for.",
+    help="Where to write the HTML report. Default: report.html, unless --junit is given.",
 )
 def report(results: Results, junit: Path | None, output: Path | None) -> None:
     """Show the tables of a FILE that run, demo or check wrote with --json; write its report.
@@ -42,13 +42,13 @@ def report(results: Results, junit: Path | None, output: Path | None) -> None:
 @click.option(
     "--page",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Write the table into this page, between its marks, <!-- begin: results --> and "
-    "<!-- end: results -->. Default: to standard output.",
+    help="Write the table into this page, between the markers <!-- begin: results --> and "
+    "<!-- end: results -->. Default: write to standard output.",
 )
 def table(every: tuple[Results, ...], page: Path | None) -> None:
-    """Make a table for a page of documentation, in Markdown, of FILEs written with --json.
+    """Make a Markdown table of results, from FILEs written with --json.
 
-    It has a row per backend and dtype that ran. Of a backend that is in several FILEs the last
+    It has a row per backend and dtype that ran. If a backend is in several FILEs, the last one
     counts.
     """
     text = markdown(published.COLUMNS, published.table_rows(every))
@@ -68,10 +68,10 @@ def table(every: tuple[Results, ...], page: Path | None) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("badges"),
     show_default=True,
-    help="The folder to write to; made if it is not there.",
+    help="The folder to write to; created if missing.",
 )
 def badge(results: Results, output: Path) -> None:
-    """Write BACKEND.json for every backend of a FILE, as shields.io's endpoint badge reads it."""
+    """Write BACKEND.json for every backend of a FILE, for the endpoint badge of shields.io."""
     output.mkdir(parents=True, exist_ok=True)
     for name, document in published.badges(results).items():
         path = output / (re.sub(r"[^\w.+-]", "_", name) + ".json")
@@ -82,9 +82,9 @@ def badge(results: Results, output: Path) -> None:
 @click.command()
 @click.argument("results", metavar="FILE", type=options.results_file)
 def xfails(results: Results) -> None:
-    """Print a line for every case of a FILE that failed, for --xfails.
+    """Print a line for --xfails for every case of a FILE that failed.
 
-    What was expected keeps its reason; the others' reasons are to be written by hand.
+    Expected failures keep their reasons; the reasons of the others should be edited by hand.
     """
     for line in lines_of(results):
         click.echo(line)

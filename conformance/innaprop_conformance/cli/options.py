@@ -16,13 +16,13 @@ Command = Callable[..., None]
 
 
 class NewFile(click.Path):
-    """A file to be written, whose folder is there: told before the work, not after it."""
+    """The path of a file to write. A missing folder is reported before the work, not after it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, if something can be written there."""
+        """Return the path, if its folder is writable."""
         path = Path(str(super().convert(value, param, ctx)))
         if not os.access(path.resolve().parent, os.W_OK):
-            self.fail(f"the folder of {path} is not there or not writable", param, ctx)
+            self.fail(f"the folder of {path} is missing or not writable", param, ctx)
         return path
 
 
@@ -30,7 +30,7 @@ new_file = NewFile(dir_okay=False, writable=True, path_type=Path)
 
 
 class ResultsFile(click.Path):
-    """A file that run, demo or check wrote with --json: as its results."""
+    """The results in a file that run, demo or check wrote with --json."""
 
     def convert(  # type: ignore[override]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -65,14 +65,14 @@ seed = click.option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Another one makes other values for all cases.",
+    help="Seed of the values of all cases.",
 )
 family = click.option(
     "--family",
     "families",
     multiple=True,
     metavar="NAME",
-    help="Only this family of cases; may be given more than once. Default: every one.",
+    help="Only this family of cases; may be given more than once. Default: all.",
 )
 backend = click.option(
     "--backend",
@@ -80,7 +80,7 @@ backend = click.option(
     multiple=True,
     metavar="NAME",
     help="Only this backend, or one that is not registered, as MODULE:CLASS; may be given more "
-    "than once. Default: every registered one.",
+    "than once. Default: all registered ones.",
 )
 timeout = click.option(
     "--timeout",
@@ -88,7 +88,7 @@ timeout = click.option(
     default=TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="End a backend that takes longer for one case.",
+    help="Kill a backend that takes longer for one case.",
 )
 xfails = click.option(
     "--xfails",
@@ -97,20 +97,20 @@ xfails = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=lambda ctx, param, paths: _expectations(paths),
     metavar="FILE",
-    help="What is expected to fail, a line 'BACKEND DTYPE CASE  # reason' each; may be given more "
-    "than once.",
+    help="Expected failures, one line 'BACKEND DTYPE CASE  # reason' each; may be given more than "
+    "once.",
 )
 strict = click.option(
     "--strict-xfails/--no-strict-xfails",
     "strict",
     default=True,
     show_default=True,
-    help="Whether a case that is expected to fail, and passes, is a failure.",
+    help="Whether a case that passes although it is expected to fail is a failure.",
 )
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Return several options as one."""
+    """Return a decorator that adds several options."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -121,7 +121,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 def selected(families: tuple[str, ...], seed: int) -> dict[str, Case]:
-    """Return the cases of some families, or say which there are."""
+    """Return the cases of the given families; for an unknown one, exit with a list of all."""
     try:
         return select(families, seed)
     except ValueError as error:

@@ -24,9 +24,7 @@ _run_options = options.together(
     options.seed,
     options.xfails,
     options.strict,
-    click.option(
-        "--require", is_flag=True, help="Take a backend that cannot run here for a failure."
-    ),
+    click.option("--require", is_flag=True, help="A backend that cannot run here is a failure."),
     options.timeout,
     options.jobs,
     options.json,
@@ -40,7 +38,7 @@ _run_options = options.together(
 def run(
     names: tuple[str, ...], output: Path | None, jobs: int | None, timeout: float, **rest: Any
 ) -> None:
-    """Let every backend follow every case; exit with 0 only if all that ran agree."""
+    """Run every case in every backend; exit with 0 only if all that ran agree."""
     console = Console()
     every = _load(names)
     results = _follow(console, every, names, rest, jobs, timeout)
@@ -53,7 +51,7 @@ def run(
 def demo(
     names: tuple[str, ...], output: Path, jobs: int | None, timeout: float, **rest: Any
 ) -> None:
-    """Follow every case, then train a small network in every framework; write a report.
+    """Run every case, train a small network in every framework, and write a report.
 
     Exits with 0 only if all that ran agree.
     """
@@ -74,7 +72,7 @@ def _of_finish(rest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(names: tuple[str, ...]) -> dict[str, type[Backend]]:
-    """Return all backends that are registered, and those named by their class."""
+    """Return all registered backends, and those given as MODULE:CLASS."""
     every = load_backends(names)
     for name in names:
         if name not in every:

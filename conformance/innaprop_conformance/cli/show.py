@@ -1,4 +1,4 @@
-"""What a terminal shows of results."""
+"""Results on the terminal."""
 
 import sys
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from innaprop_conformance.results import Results, write_results
 
 _NARROW = 88
 _WIDE = ("ulp", "floors")
-"""Columns that consoles have no room for which are not wider than ``_NARROW``."""
+"""Columns that are left out on consoles of up to ``_NARROW`` characters."""
 
 
 def show_conformance(console: Console, results: Results) -> None:
-    """Show a row per backend, or per family where that is too wide; then each dtype's."""
+    """Show a table with a row per backend, or per family if that is too wide; then the dtypes."""
     matrix = _matrix(results)
-    # Of its natural width, which a console that is too narrow would cut.
+    # Measured without a limit: rich would shrink the table to the console's width.
     endless = console.options.update(max_width=10_000)
     if console.measure(matrix, options=endless).maximum <= console.width:
         console.print(matrix)
@@ -34,11 +34,11 @@ def show_conformance(console: Console, results: Results) -> None:
     rows = tables.conformance_rows(results)
     _show(console, tables.CONFORMANCE_COLUMNS, rows, tables.CONFORMANCE_LEGEND)
     for line in results.unmatched:
-        _line(console, f"expected to fail, and no case: {line}", style="yellow")
+        _line(console, f"expectation without a case: {line}", style="yellow")
 
 
 def show_training(console: Console, results: Results) -> None:
-    """Show a row per backend that was to train, if any was."""
+    """Show a row per backend that can train, if there was a training."""
     if rows := tables.training_rows(results):
         _show(console, tables.TRAINING_COLUMNS, rows, tables.TRAINING_LEGEND)
 
@@ -52,7 +52,7 @@ def finish(
     junit: Path | None = None,
     require: bool = False,
 ) -> None:
-    """Write what was asked for, say the verdict, and exit with it."""
+    """Write the requested files, print the conclusion, and exit with 0 if it is good, else 1."""
     if json:
         write_results(json, results)
     if junit:

@@ -1,16 +1,15 @@
-"""Faults that are seeded into an adapter, to see whether the suite catches them.
+"""Fault injection: seeds faults into adapters, to test whether the suite catches them.
 
-A suite that lets a wrong adapter pass is worth nothing, and nobody sees it. So faults are put
-into copies of the adapters' sources, one at a time, and each has to be caught. They are data: a
-TOML file has a table ``[[fault]]`` for each, with a text of the source and what stands in its
-place. Whoever registers a backend of their own can seed faults into it likewise::
+Faults are seeded into copies of the sources, one at a time, and the suite must catch each. They are
+data: a TOML file has a table ``[[fault]]`` for each, with a text of the source and its replacement.
+Faults can be seeded into any registered backend::
 
     python -m innaprop_conformance.faults my_faults.toml
 
-- ``fault``: what a fault is, and how its file is read.
-- ``seeding``: a copy of the source with the fault in it, imported in place of the source.
-- ``hunt``: which case catches it, at which update; and whether healthy adapters pass.
+- ``fault``: the class of a fault, and the files of faults.
+- ``seeding``: imports a copy of the source with the fault in place of the source.
+- ``hunt``: finds the case that catches a fault; runs healthy adapters for false alarms.
 - ``worker``: the process of one backend.
-- ``run``: every backend's faults, some processes at a time.
-- ``tables``: what came of it.
+- ``run``: runs the workers of all backends.
+- ``tables``: the tables of results.
 """

@@ -1,4 +1,4 @@
-"""``python -m innaprop_conformance.faults``: seed faults, and show which case catches each."""
+"""``python -m innaprop_conformance.faults``: seed faults, and show the case that catches each."""
 
 import subprocess
 import sys
@@ -30,24 +30,27 @@ from innaprop_conformance.progress import progress_bars
     "names",
     multiple=True,
     metavar="NAME",
-    help="Only this backend; may be given more than once. Default: every one.",
+    help="Only this backend; may be given more than once. Default: all.",
 )
 @click.option(
     "--changed-since",
     "revision",
     metavar="REVISION",
-    help="Only faults in files that git finds changed since then, in the folder that this is run "
-    "in or below; HEAD: not committed yet.",
+    help="Only faults in files below the working directory that differ from this git revision; "
+    "HEAD: uncommitted changes.",
 )
-@click.option("--updates", default=UPDATES, show_default=True, help="Updates of each case.")
+@click.option("--updates", default=UPDATES, show_default=True, help="Number of updates per case.")
 @click.option(
-    "--seeds", default=SEEDS, show_default=True, help="Runs with other values, without a fault."
+    "--seeds",
+    default=SEEDS,
+    show_default=True,
+    help="Number of runs without a fault.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Backends that run at a time.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Number of backends at a time.")
 @click.option(
     "--page",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Write the tables into this page, between its two marks.",
+    help="Write the tables into this page, between its two markers.",
 )
 def main(
     files: tuple[Path, ...],
@@ -60,7 +63,7 @@ def main(
 ) -> None:
     """Seed the faults of FILES, one at a time; exit with 0 only if the suite catches all.
 
-    A FILE is TOML, or a folder of such files. Backends that cannot run here are left out.
+    A FILE is a TOML file or a folder of TOML files. Backends that cannot run here are skipped.
     """
     console = Console()
     try:
@@ -105,7 +108,7 @@ def main(
 
 
 def _changed_since(revision: str) -> list[str]:
-    """Return the files, committed or not, that differ from a revision, and new ones."""
+    """Return the files that differ from a revision, including uncommitted and untracked ones."""
     files: list[str] = []
     for command in (
         ["diff", "--name-only", "--relative", revision, "--"],

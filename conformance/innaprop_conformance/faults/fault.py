@@ -1,4 +1,4 @@
-"""What a fault is, and how a file of faults is read."""
+"""Faults, and the TOML files that describe them."""
 
 import tomllib
 from collections.abc import Iterable
@@ -9,57 +9,57 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Edit:
-    """A text of a source file, and what a fault puts in its place."""
+    """The replacement of a text in a source file."""
 
     file: str
-    """Path below the folder that is on ``sys.path``: ``innaprop/torch/kernel.c``."""
+    """Path relative to the folder on ``sys.path``: ``innaprop/torch/kernel.c``."""
     old: str
-    """What the file has there, exactly once if no line is given."""
+    """The text to replace; must occur exactly once if no line is given."""
     new: str
-    """What the fault puts there."""
+    """The replacement."""
     line: int | None = None
-    """The line that ``old`` begins at the start of, 1 for the first: for what stands in the file
-    more than once. Default None."""
+    """The line, starting at 1, at whose start ``old`` begins; for a text that occurs more than
+    once. Default None."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake that somebody could make in an adapter."""
+    """A mistake that could be made in an adapter."""
 
     name: str
-    """What is wrong, in a few words."""
+    """A short description."""
     backends: tuple[str, ...]
-    """Names of the backends that run the faulty lines, each of which has to catch it."""
+    """Names of the backends that run the faulty code. The fault must be caught in each."""
     edits: tuple[Edit, ...]
-    """How the source is changed: by one edit, mostly."""
+    """The changes of the source, usually one."""
     cases: tuple[str, ...] = ()
-    """Names of cases to try before all others."""
+    """Names of cases to try first."""
     raises: str | None = None
-    """Part of the message with which the backend itself refuses the faulty adapter; empty: of
-    any. Where it is missing, an exception is a mistake in the fault."""
+    """Part of the message of an expected exception, which counts as a catch; "" for any. With the
+    default None, an exception is an error."""
 
     @property
     def packages(self) -> set[str]:
-        """The packages whose sources are changed."""
+        """Names of the packages whose sources are changed."""
         return {edit.file.partition("/")[0] for edit in self.edits}
 
     def touches(self, file: str) -> bool:
-        """Return whether it is in a file, given with or without the folder on ``sys.path``."""
+        """Return whether it changes a file, given by its path from any parent folder."""
         return any(f"/{file}".endswith(f"/{edit.file}") for edit in self.edits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data, of which ``from_dict`` makes it again."""
+        """Return it as plain data, for ``from_dict``."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Fault":
-        """Return the fault of plain data.
+        """Return the fault for plain data.
 
         Args:
-            values: The fields by name; one edit's may stand for ``edits``.
+            values: The fields by name; a single edit's fields may be given in place of ``edits``.
 
         Raises:
-            TypeError: A field is missing, or not known.
+            TypeError: A field is missing or unknown.
         """
         values = dict(values)
         edits = values.pop("edits", None)
@@ -75,11 +75,11 @@ def read_faults(paths: Iterable[Path]) -> list[Fault]:
     """Return the faults of files.
 
     Args:
-        paths: TOML files, and folders of such.
+        paths: TOML files, and folders of TOML files.
 
     Raises:
-        ValueError: A file is no TOML, an entry is not of a fault's form, or two faults of one
-            backend have one name.
+        ValueError: A file is not TOML, an entry does not describe a fault, or two faults of the
+            same backend have the same name.
     """
     files = [file for path in paths for file in (sorted(path.glob("*.toml")) or [path])]
     faults: list[Fault] = []

@@ -1,7 +1,7 @@
-"""Which case catches a fault, and whether a healthy adapter passes.
+"""Finds the case that catches a fault, and false alarms of a healthy adapter.
 
-Cases are followed for their first updates only. The judge does not look ahead: what it says of
-these it says in a whole run too.
+Only the first updates of each case are run. This is enough, since the judge uses no later updates:
+a case that fails here also fails in full length.
 """
 
 import importlib
@@ -24,38 +24,38 @@ class Catch:
     """How a fault was caught."""
 
     case: str
-    """The first case that exceeded its tolerance."""
+    """The first case that failed."""
     dtype: str
-    """The first dtype in which it did so."""
+    """The first dtype in which it failed."""
     update: int | None
-    """The first update after which it was outside; None if the backend itself refused."""
+    """The first update after which the tolerance was exceeded; None if the backend raised."""
     raised: str | None = None
-    """The message with which it did so."""
+    """The message of the exception."""
 
 
 class Hunter:
-    """Follows cases in one backend, with faults and without.
+    """Runs cases in one backend, with faults and without.
 
     Args:
         backend: Name of the backend.
-        updates: How many updates of a case are followed.
-        truths: A folder where ground truths are kept; None if there is none.
+        updates: Number of updates to run of each case.
+        truths: Cache folder of ground truths; None for no cache.
     """
 
     def __init__(self, backend: str, updates: int, truths: Path | None) -> None:
         self._backend, self._updates, self._truths = backend, updates, truths
 
     def hunt(self, fault: Fault, seconds: float = math.inf) -> Catch | None:
-        """Return how a fault is caught, by the first case that does so; or None.
+        """Return how the first case that catches a fault does so, or None if none does.
 
         Args:
-            fault: What to seed.
-            seconds: After which no other case is begun. Default: never.
+            fault: The fault to seed.
+            seconds: Time after which no further case is started. Default: no limit.
 
         Raises:
-            ValueError: The fault does not fit its source, or names a case that is not there.
-            TimeoutError: Time is up, and no case has caught the fault.
-            Exception: What the faulty adapter raised, unless the fault says that it does.
+            ValueError: The fault does not fit its source, or names an unknown case.
+            TimeoutError: No case has caught the fault in time.
+            Exception: The faulty adapter raised an exception that the fault does not declare.
         """
         end = time.monotonic() + seconds
         if unknown := set(fault.cases) - CASES.keys():
@@ -78,19 +78,19 @@ class Hunter:
         return None
 
     def false_alarms(self, cases: Iterable[str], seeds: Iterable[int]) -> Iterator[str | None]:
-        """Follow cases without a fault, and with other values; yield a line on each.
+        """Run cases without a fault, in every dtype, and yield for each run whether it fails.
 
         Args:
-            cases: Names of cases to follow as they are.
-            seeds: Seeds of other values, each for the next of the backend's cases.
+            cases: Names of cases to run with their own values.
+            seeds: Seeds for new values; each is used for another of the backend's cases.
 
         Yields:
-            What the judge wrongly found, or None.
+            A description of the false alarm, or None.
         """
         backend = self._load()
         names = [n for n, c in backend.cases().items() if any(self._dtypes(backend, c))]
         runs = [(name, 0) for name in cases]
-        # From everywhere in the list, which is sorted by family.
+        # The factor spreads them over the families, by which the list is ordered.
         runs += [(names[seed * 7 % len(names)], seed) for seed in seeds]
         for name, seed in runs:
             for dtype in self._dtypes(backend, CASES[name]):
@@ -99,7 +99,8 @@ class Hunter:
                 yield None if verdict.passed else where
 
     def _verdict(self, backend: Any, name: str, dtype: str, seed: int = 0) -> Verdict:
-        # The faulty adapter's suite has classes of its own; what judges is what was there before.
+        # While a fault is seeded, the backend has freshly imported classes of the suite. The judge
+        # and the ground truth use those from before.
         fresh = importlib.import_module("innaprop_conformance.cases").CASES
         followed = importlib.import_module("innaprop_conformance.backends.protocol").followed
         theta, reason = followed(backend, self._shortened(fresh[name], seed), dtype)
@@ -120,13 +121,13 @@ class Hunter:
 
 
 def told(error: Exception) -> str:
-    """Return an error as a line."""
+    """Return an error as a single line."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[-1:]])
 
 
 def _large_steps_first(cases: dict[str, Case]) -> list[str]:
-    """Return names of cases such that those come early in which float32 rounds away least."""
+    """Return names of cases by decreasing step size: rounding hides least where steps are large."""
 
     def size(name: str) -> float:
         return max(group.hyperparameters.gamma for group in CASES[name].groups)

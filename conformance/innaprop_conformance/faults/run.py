@@ -1,4 +1,4 @@
-"""Every backend's faults, some processes at a time, and what came of them."""
+"""Runs the faults of all backends, each backend in its own process."""
 
 import os
 import tempfile
@@ -18,29 +18,29 @@ from innaprop_conformance.processes import Worker
 from innaprop_conformance.truths import truths_folder
 
 UPDATES = 30
-"""How many updates of each case are followed, if nothing else is said."""
+"""Default number of updates to run of each case."""
 SEEDS = 20
-"""How many runs with other values a healthy backend is followed in, if nothing else is said."""
+"""Default number of runs of each healthy backend with new values."""
 FEW_SEEDS = 2
-"""Likewise where every run takes long: in backends that compile, or wait for other processes."""
+"""The same for slow backends, which compile every case or synchronize processes."""
 SLOW = ("compiled", "distributed")
 
 
 @dataclass
 class Hunt:
-    """What came of the faults of one backend."""
+    """The results for the faults of one backend."""
 
     backend: str
     catches: dict[str, Catch | None] = field(default_factory=dict)
-    """By the fault's name how it was caught; None if it was not."""
+    """How each fault was caught, or None; by the fault's name."""
     errors: dict[str, str] = field(default_factory=dict)
-    """By the fault's name what went wrong with seeding or following it."""
+    """Errors while seeding or running a fault; by the fault's name."""
     runs: int = 0
-    """Runs of the healthy backend."""
+    """Number of runs of the healthy backend."""
     false_alarms: list[str] = field(default_factory=list)
-    """Those that the judge refused."""
+    """Runs of the healthy backend that failed."""
     death: str | None = None
-    """Why the process ended before its time, or None."""
+    """Why the process died, or None."""
 
     @property
     def good(self) -> bool:
@@ -58,15 +58,15 @@ def hunt_all(
     seeds: int = SEEDS,
     jobs: int | None = None,
 ) -> list[Hunt]:
-    """Seed every fault into each of its backends, and see which case catches it.
+    """Seed every fault into each of its backends, and find the case that catches it.
 
     Args:
-        faults: From ``read_faults``.
-        backends: By name, those that can run here.
-        progress: Where a bar is shown.
-        updates: How many updates of each case are followed.
-        seeds: How many runs with other values the healthy backends are followed in.
-        jobs: Backends at a time. Default None, as many as there are cores.
+        faults: As returned by ``read_faults``.
+        backends: Backends that can run here, by name.
+        progress: Gets a bar.
+        updates: Number of updates to run of each case. Default ``UPDATES``.
+        seeds: Number of runs of each healthy backend with new values. Default ``SEEDS``.
+        jobs: Number of backends at a time. Default None, the number of cores.
     """
     of = {name: [f for f in faults if name in f.backends] for name in backends}
     names = sorted((n for n in of if of[n]), key=lambda n: len(backends[n].cases()))
@@ -77,7 +77,7 @@ def hunt_all(
         ThreadPoolExecutor(jobs or os.cpu_count()) as pool,
     ):
 
-        def one(name: str) -> Hunt:
+        def hunt_one(name: str) -> Hunt:
             backend = backends[name]
             slow = backend.mode in SLOW or len(backend.cases()) < len(CASES)
             job = {
@@ -87,18 +87,18 @@ def hunt_all(
                 "seeds": min(seeds, FEW_SEEDS) if slow else seeds,
                 "truths": truths and str(truths),
             }
-            # Faulty kernels are not to stay.
+            # A temporary cache, so that faulty kernels do not remain in the user's.
             environment = {"INNAPROP_CACHE": str(Path(folder).resolve()), **backend.environment}
             return _run(name, job, environment, lambda: progress.advance(bar))
 
-        hunts = {hunt.backend: hunt for hunt in pool.map(one, names)}
+        hunts = {hunt.backend: hunt for hunt in pool.map(hunt_one, names)}
     return [hunts[name] for name in backends if name in hunts]
 
 
 def _run(
     name: str, job: dict[str, Any], environment: Mapping[str, str], advance: Callable[[], None]
 ) -> Hunt:
-    """Run the worker of one backend to its end."""
+    """Run the worker of one backend."""
     hunt = Hunt(name)
     with Worker("innaprop_conformance.faults.worker", environment=environment) as worker:
         worker.tell(job)

@@ -1,8 +1,7 @@
-"""A copy of the source with a fault in it, imported in place of the source.
+"""Imports a copy of a package that contains a fault, in place of the package.
 
-The whole package is copied: so the fault reaches files that are compiled, processes that the
-backend starts, and whoever reads the source, as compilers of Python do. Adapters know nothing
-of it.
+The whole package is copied. So the fault also reaches sources that are compiled, processes that the
+backend starts, and compilers that read Python sources. Adapters need no support for this.
 """
 
 import importlib
@@ -18,21 +17,21 @@ from types import ModuleType
 from innaprop_conformance.faults.fault import Edit, Fault
 
 OURS = ("innaprop_core", "innaprop", "innaprop_conformance")
-"""Packages that hold on to what they imported from each other."""
+"""Packages that import from each other, and so have to be imported again together."""
 
 
 @contextmanager
 def seeded(fault: Fault) -> Iterator[None]:
-    """Have imports find a fault; the frameworks stay loaded.
+    """Seed a fault while the context is active; the frameworks stay loaded.
 
-    Inside, modules of the changed packages, of the suite and of what both stand on are new ones:
-    what is to see the fault has to be imported there. Afterwards the old ones are back.
+    Inside, the changed packages and those in ``OURS`` are imported anew: import there whatever is
+    to see the fault. Afterwards, the old modules are restored.
 
     Args:
-        fault: What to seed.
+        fault: The fault to seed.
 
     Raises:
-        ValueError: A text to be replaced does not stand in its file exactly once.
+        ValueError: A text to replace does not occur exactly once, or not at the given line.
     """
     packages = fault.packages.union(OURS)
     texts = changed(fault)
@@ -42,25 +41,24 @@ def seeded(fault: Fault) -> Iterator[None]:
             shutil.copytree(folder_of(package), Path(folder, package), ignore=without)
         for file, text in texts.items():
             Path(folder, file).write_text(text, encoding="utf-8")
-        healthy = _take_out(packages)
-        # First, for processes that are started inherit the path.
+        healthy = _remove_modules(packages)
+        # First in the path, which processes started here inherit.
         sys.path.insert(0, folder)
         importlib.invalidate_caches()
         try:
             yield
         finally:
             sys.path.remove(folder)
-            _take_out(packages)
+            _remove_modules(packages)
             sys.modules.update(healthy)
             importlib.invalidate_caches()
 
 
 def changed(fault: Fault) -> dict[str, str]:
-    """Return the text, with the fault in it, of every file that it changes.
+    """Return the new text of every file that a fault changes, by the file's path.
 
     Raises:
-        ValueError: A text to be replaced does not stand in its file exactly once, or not at the
-            line that is given.
+        ValueError: A text to replace does not occur exactly once, or not at the given line.
     """
     texts: dict[str, str] = {}
     for edit in fault.edits:
@@ -75,7 +73,7 @@ def changed(fault: Fault) -> dict[str, str]:
 
 
 def _place_of(edit: Edit, text: str) -> int:
-    """Return where in a file the text to be replaced begins."""
+    """Return the offset of the text to replace."""
     if edit.line is not None:
         at = sum(map(len, text.splitlines(keepends=True)[: edit.line - 1]))
         if not text.startswith(edit.old, at):
@@ -92,10 +90,10 @@ def _place_of(edit: Edit, text: str) -> int:
 
 
 def folder_of(package: str) -> Path:
-    """Return the folder of a package that can be imported.
+    """Return the folder of a package.
 
     Raises:
-        ValueError: There is none.
+        ValueError: It is not a package that can be imported.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -104,8 +102,8 @@ def folder_of(package: str) -> Path:
     return Path(folder)
 
 
-def _take_out(packages: Iterable[str]) -> dict[str, ModuleType]:
-    """Remove all modules of packages from those that are loaded; return them by name."""
+def _remove_modules(packages: Iterable[str]) -> dict[str, ModuleType]:
+    """Remove all modules of these packages from ``sys.modules``; return them by name."""
     prefixes = tuple(f"{package}." for package in packages)
     names = [name for name in sys.modules if f"{name}.".startswith(prefixes)]
     return {name: sys.modules.pop(name) for name in names}

@@ -1,4 +1,4 @@
-"""The tables of a hunt, for the terminal and for the documentation."""
+"""The tables of faults, for the terminal and for the documentation."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ RUNS_COLUMNS = ("backend", "faults", "caught", "healthy runs", "false alarms")
 def fault_rows(faults: Sequence[Fault], hunts: Sequence[Hunt]) -> list[tuple[str, ...]]:
     """Return a row per fault and backend, of ``FAULTS_COLUMNS``.
 
-    A fault is caught by the first case, in the first dtype, that exceeds its tolerance; the last
-    column says after which update that is.
+    They name the first case and dtype that failed, and the update after which the tolerance was
+    exceeded.
     """
     of = {hunt.backend: hunt for hunt in hunts}
     return [
@@ -25,7 +25,7 @@ def fault_rows(faults: Sequence[Fault], hunts: Sequence[Hunt]) -> list[tuple[str
 
 
 def run_rows(hunts: Sequence[Hunt]) -> list[tuple[str, ...]]:
-    """Return a row per backend, of ``RUNS_COLUMNS``, and one of the sums."""
+    """Return a row per backend, of ``RUNS_COLUMNS``, and a row of totals."""
     rows = [
         (
             hunt.backend,
@@ -41,10 +41,10 @@ def run_rows(hunts: Sequence[Hunt]) -> list[tuple[str, ...]]:
 
 
 def complaints(hunts: Sequence[Hunt]) -> list[str]:
-    """Return a line for everything that is not as it should be."""
+    """Return a line for everything that went wrong."""
     lines = []
     for hunt in hunts:
-        lines += [f"{hunt.backend}: its process died with {hunt.death}"] if hunt.death else []
+        lines += [f"{hunt.backend}: {hunt.death}"] if hunt.death else []
         lines += [f"{hunt.backend}, {name}: {text}" for name, text in hunt.errors.items()]
         lines += [
             f"{hunt.backend}, {name}: not caught"

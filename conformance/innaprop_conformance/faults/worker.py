@@ -1,8 +1,8 @@
-"""The process of one backend: ``python -m innaprop_conformance.faults.worker``.
+"""The worker process of one backend: ``python -m innaprop_conformance.faults.worker``.
 
-Its standard input is a line, ``{"backend": name, "faults": [...], "updates": n, "seeds": n,
-"truths": folder or null}``. Its answers: ``{"fault": name, "catch": object or null, "error": text
-or null}`` for every fault, ``{"run": text or null}`` for every run without one.
+It reads a line ``{"backend": name, "faults": [...], "updates": n, "seeds": n, "truths": folder or
+null}``. It answers ``{"fault": name, "catch": object or null, "error": text or null}`` for every
+fault, and ``{"run": text or null}`` for every run without a fault.
 """
 
 import json
@@ -17,7 +17,7 @@ from innaprop_conformance.processes import answers
 
 
 def main() -> None:
-    """Do what standard input says."""
+    """Run the job read from standard input."""
     job = json.loads(sys.stdin.readline())
     say = answers()
     truths = job["truths"] and Path(job["truths"])

@@ -1,8 +1,8 @@
-"""Runs that move: begun in one framework, gone on with in another, held to one trajectory.
+"""Runs that start in one framework and continue in another, judged as one trajectory.
 
-- ``loop``: a training loop in one framework, which can be saved and loaded.
+- ``loop``: the interface of a training loop in one framework.
 - ``numpy``, ``torch``, ``keras``, ``tensorflow``, ``optax``: the training loops.
 - ``runs``: the runs, and their ground truths.
 - ``worker``: the process of one training loop.
-- ``matrix``: the first half of every training loop, continued by every other, and the verdicts.
+- ``matrix``: every training loop continues the runs of every other, with verdicts.
 """

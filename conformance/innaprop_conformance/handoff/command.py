@@ -18,17 +18,17 @@ from innaprop_conformance.handoff.matrix import Handoff, hand_over
     "names",
     multiple=True,
     type=click.Choice(LOOPS),
-    help="Only this one; may be given more than once. Default: every one.",
+    help="Only this one; may be given more than once. Default: all.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Backends that run at a time. Default: as many as there are cores.",
+    help="Number of backends at a time. Default: the number of cores.",
 )
 def handoff(names: tuple[str, ...], jobs: int | None) -> None:
-    """Begin runs in every framework, move them, and go on in every other.
+    """Start runs in every framework, and continue them in every other.
 
-    Exits with 0 only if all of them follow the trajectory that nobody has interrupted.
+    Exits with 0 only if all of them follow the exact trajectory of the uninterrupted run.
     """
     console = Console()
     chosen = names or LOOPS

@@ -18,7 +18,7 @@ class _KerasTrainingLoop(TrainingLoop):
 
         from innaprop.keras import INNAprop
 
-        # Keras holds the learning rate in floatx.
+        # Keras stores the learning rate in floatx.
         keras.config.set_floatx("float64" if dtype == "float64" else "float32")
         self._dtype = dtype
         self._variables = [keras.Variable(v, dtype=dtype) for v in values]

@@ -1,4 +1,4 @@
-"""What moves a run has to be able to: a training loop in one framework."""
+"""The interface of a training loop in one framework, whose state can be saved and loaded."""
 
 import importlib
 from abc import ABC, abstractmethod
@@ -17,18 +17,18 @@ Array = NDArray[np.floating]
 
 
 class TrainingLoop(ABC):
-    """A training loop as a user of the framework writes it, of parameters p0, p1 and so on."""
+    """A training loop as a user of the framework writes it, for parameters p0, p1 and so on."""
 
     modules: ClassVar[tuple[str, ...]]
-    """Modules without which it cannot run."""
+    """Modules that it needs."""
     environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Environment variables of its process."""
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "bfloat16")
-    """Dtypes of parameters that it offers."""
+    """Dtypes of parameters that it supports."""
 
     @abstractmethod
     def begin(self, hyperparameters: Hyperparameters, values: Sequence[Array], dtype: str) -> None:
-        """Make parameters of these values in this dtype, and an optimizer for them."""
+        """Make parameters with these values in this dtype, and an optimizer for them."""
 
     @abstractmethod
     def step(self, gradients: Sequence[Array], gamma: float) -> None:
@@ -36,11 +36,11 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def values(self) -> list[Array]:
-        """Return the parameters' values, float32 together with their residuals for bfloat16."""
+        """Return the parameters; the float32 master weights of bfloat16 ones."""
 
     @abstractmethod
     def put(self, values: Sequence[Array]) -> None:
-        """Write values into the parameters, as a user loads a model's weights."""
+        """Assign values to the parameters, as when a user loads a model's weights."""
 
     @abstractmethod
     def save(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class TrainingLoop(ABC):
 
     @classmethod
     def missing(cls) -> list[str]:
-        """Return the modules that it needs and are not there."""
+        """Return the modules that it needs and that are missing here."""
         return [name for name in (*cls.modules, "safetensors") if find_spec(name) is None]
 
     @staticmethod
@@ -71,11 +71,11 @@ _LOOPS = {
     "optax": "optax:OptaxTrainingLoop",
 }
 LOOPS = tuple(_LOOPS)
-"""Names of all loops."""
+"""Names of all training loops."""
 
 
 def load_loop(name: str) -> type[TrainingLoop]:
-    """Return a loop by name; its framework is imported when it begins."""
+    """Return the class of a training loop by its name, without importing the framework."""
     module, _, cls = _LOOPS[name].partition(":")
     loop: type[TrainingLoop] = getattr(
         importlib.import_module(f"innaprop_conformance.handoff.{module}"), cls
@@ -84,7 +84,7 @@ def load_loop(name: str) -> type[TrainingLoop]:
 
 
 def weights(values: Sequence[Array], dtype: str) -> list[Array]:
-    """Return what a model's file holds: of bfloat16 parameters the upper half of the float32."""
+    """Return the parameters for their master weights; bfloat16 ones as float32."""
     if dtype != "bfloat16":
         return [np.asarray(value, dtype) for value in values]
     bits = (np.asarray(value, np.float32).view(np.int32) for value in values)

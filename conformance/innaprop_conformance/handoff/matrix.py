@@ -1,4 +1,4 @@
-"""The first half of every training loop, continued by every other, and the verdicts on both."""
+"""Every training loop continues the runs of every other; the verdicts on these handoffs."""
 
 import os
 import tempfile
@@ -18,52 +18,52 @@ from innaprop_conformance.processes import Worker
 from innaprop_conformance.truth import Truth
 
 TIMEOUT = 1200.0
-"""Seconds after which a loop's process is ended."""
+"""Seconds without an answer after which a training loop's process is killed."""
 
 
 @dataclass(frozen=True)
 class Handoff:
-    """What became of the runs that one training loop began and another ended."""
+    """The results of the runs that one training loop starts and another continues."""
 
     source: str
     target: str
     verdicts: list[Verdict]
-    """One for each run in each dtype that both offer."""
+    """One for each run in each dtype that both support."""
     failure: str | None = None
     """Why verdicts are missing, or None."""
 
     @property
     def passed(self) -> bool:
-        """Whether all runs are the trajectory that nobody has interrupted."""
+        """Whether all runs follow the exact trajectory of the uninterrupted run."""
         return self.failure is None and bool(self.verdicts) and all(v.passed for v in self.verdicts)
 
     @property
     def used(self) -> float:
-        """The largest share of the allowed error that was used."""
+        """The largest error relative to the tolerance."""
         return max((v.tolerance_used for v in self.verdicts), default=float("inf"))
 
 
 def hand_over(loops: Sequence[str], jobs: int | None = None) -> list[Handoff]:
-    """Let every training loop continue what every one has begun, itself included.
+    """Run the first half in every training loop, and continue each in every one, itself included.
 
     Args:
         loops: Names of training loops that can run here.
-        jobs: Processes that work at a time. Default None, as many as there are cores.
+        jobs: Number of processes that compute at a time. Default None, the number of cores.
     """
     truths = {name: runs.truth(name) for name in runs.names()}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
 
         def first(loop: str) -> _Process:
-            # Started here, so that no more run at a time than there are jobs.
+            # Started in the pool's thread, so that at most ``jobs`` start at a time.
             process = _Process(loop, stack.enter_context(_start(loop, folder)))
             process.first()
             return process
 
         with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
             processes = dict(zip(loops, pool.map(first, loops), strict=True))
-            begun = [loop for loop, one in processes.items() if not one.death]
-            list(pool.map(lambda one: one.second(begun), processes.values()))
+            sources = [loop for loop, process in processes.items() if not process.death]
+            list(pool.map(lambda process: process.second(sources), processes.values()))
         return [
             _handoff(folder, source, target, processes, truths)
             for source in loops
@@ -73,20 +73,20 @@ def hand_over(loops: Sequence[str], jobs: int | None = None) -> list[Handoff]:
 
 @dataclass
 class _Process:
-    """A loop at work in its own process, which waits between the halves."""
+    """The process of a training loop, which waits between the halves."""
 
     loop: str
     worker: Worker
     death: str | None = None
     errors: list[tuple[str, str]] = field(default_factory=list)
-    """Sources from which it could not go on, and why."""
+    """Sources whose runs it could not continue, and the errors."""
 
     def first(self) -> None:
         """Wait until it has run the first half."""
         self._wait("first")
 
     def second(self, sources: Sequence[str]) -> None:
-        """Have it go on from where some loops have stopped, and wait until it has."""
+        """Let it continue the runs of some training loops, and wait until it has."""
         if self.death is None:
             self.worker.tell(list(sources))
             self._wait("second")
@@ -101,7 +101,7 @@ class _Process:
 
 
 def _start(loop: str, folder: Path) -> Worker:
-    # The arrays are small, and threads of several processes wait for each other.
+    # The arrays are small, and more threads would only compete for the cores.
     environment = {"OMP_NUM_THREADS": "1", **load_loop(loop).environment}
     module = "innaprop_conformance.handoff.worker"
     return Worker(module, loop, str(folder), environment=environment, timeout=TIMEOUT)
@@ -110,13 +110,13 @@ def _start(loop: str, folder: Path) -> Worker:
 def hold(
     folder: Path, source: str, target: str, truths: Mapping[str, Truth]
 ) -> tuple[list[Verdict], int]:
-    """Hold both halves of every run to the truth.
+    """Judge every run from its two halves.
 
     Args:
-        folder: Where the halves are.
-        source: Who ran the first half.
-        target: Who ran the second.
-        truths: The truth of every run.
+        folder: Folder of the trajectories.
+        source: The training loop that ran the first half.
+        target: The training loop that ran the second half.
+        truths: The ground truth of every run, by its name.
 
     Returns:
         The verdicts, and the number of runs of which a half is missing.
@@ -133,7 +133,7 @@ def hold(
                 missing += 1
                 continue
             theta = np.concatenate([np.load(half) for half in halves])
-            # A bfloat16 and its residual are to be float32's trajectory.
+            # bfloat16 parameters with residuals must follow float32's trajectory.
             judged = "float32" if dtype == "bfloat16" else dtype
             verdicts.append(judge(f"{name} in {dtype}", judged, theta, truth))
     return verdicts, missing
@@ -151,5 +151,5 @@ def _handoff(
     deaths = [processes[loop].death for loop in (source, target)]
     failure = next(filter(None, [*deaths, *reasons]), None)
     if missing and failure is None:
-        failure = f"{missing} runs are without verdict"
+        failure = f"{missing} runs have no verdict"
     return Handoff(source, target, verdicts, failure)

@@ -14,7 +14,7 @@ from innaprop_core import Hyperparameters
 
 
 class OptaxTrainingLoop(TrainingLoop):
-    """``innaprop.optax.innaprop``, jitted, all hyperparameters injected."""
+    """``innaprop.optax.innaprop``, jitted, with all hyperparameters injected."""
 
     modules = ("optax", "jax")
 
@@ -30,7 +30,7 @@ class OptaxTrainingLoop(TrainingLoop):
         init, self._step = _compiled(self._wide)
         self._state = init(self._parameters)
         numbers = asdict(hyperparameters)
-        # Not a number that can be injected; the runs that are handed on have the default.
+        # A bool cannot be injected; all runs here have the default.
         del numbers["decay_momentum"]
         for name, value in numbers.items():
             key = "learning_rate" if name == "gamma" else name
@@ -72,7 +72,7 @@ class OptaxTrainingLoop(TrainingLoop):
 
 @cache
 def _compiled(dtype: Any) -> tuple[Any, Any]:
-    """Return init and the jitted step, one for all hyperparameters, which are in the state."""
+    """Return ``init`` and the jitted step, compiled once: all hyperparameters are in the state."""
     import jax
     import optax
 

@@ -1,4 +1,4 @@
-"""The runs: two of the suite's cases, in short, and where they change hands."""
+"""The runs that are handed over: two short cases, and when the handoff takes place."""
 
 from dataclasses import asdict
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from innaprop_core import Hyperparameters
 
 STEPS = 60
 HANDOFF = 25
-"""Updates made before the run moves, while the step size is large."""
+"""Number of updates before the handoff, at which the step size is still large."""
 _PEAK = 1e-2
 
 
@@ -43,16 +43,16 @@ def run(name: str) -> Run:
 
 
 def shared_dtypes(name: str, *loops: type[TrainingLoop]) -> list[str]:
-    """Return the dtypes of a run that all of some loops offer."""
+    """Return the dtypes of a run that all given training loops support."""
     return [d for d in _DTYPES[name] if all(d in loop.dtypes for loop in loops)]
 
 
 def truth(name: str) -> Truth:
-    """Return the exact trajectory of a run that nobody interrupts."""
+    """Return the ground truth of a run, without interruption."""
     return truth_of(_CASES[name], folder=truths_folder())
 
 
-# Every dtype and every (alpha, beta) is compiled for itself, which is what takes the time.
+# Most of the time is compilation, for every dtype and every (alpha, beta): hence so few.
 _DTYPES = {
     "handoff,fast": ("float32", "float64", "bfloat16"),
     "handoff,accurate": ("float64",),

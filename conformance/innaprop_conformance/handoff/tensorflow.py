@@ -60,6 +60,6 @@ class TensorFlowTrainingLoop(TrainingLoop):
 
     def load(self, path: Path) -> None:
         """Load a state."""
-        # Functions that were traced hold sigma, say, as a constant: a copy can take over another.
+        # sigma and others are constants in traced functions, so a copy must take their new values.
         self._use(copy.deepcopy(self._optimizer))
         innaprop.load_state(path, self._optimizer)

@@ -1,10 +1,10 @@
 """The process of one training loop: ``python -m innaprop_conformance.handoff.worker LOOP FOLDER``.
 
-It makes the first half of every run and writes state, weights and trajectory into FOLDER. Then
-it reads a line with a list of training loops, and continues what each of them has begun, with
-one optimizer after the other's run: what a state leaves behind would show. Its answers:
-``{"finished": "first"}``, ``{"finished": "second"}``, and ``{"error": text, "source": loop}`` for
-what failed.
+It runs the first half of every run, and writes state, weights and trajectory to FOLDER. Then it
+reads a line with a list of training loops, and continues their runs. It loads all their states into
+the same optimizer, one after another, so that anything left over from the previous run shows. It
+answers ``{"finished": "first"}``, ``{"finished": "second"}``, and for every failure
+``{"error": text, "source": loop}``.
 """
 
 import json
@@ -25,17 +25,17 @@ Say = Callable[[Message], None]
 
 
 def state_file(folder: Path, run: str, dtype: str, source: str) -> Path:
-    """Return where a loop leaves its state."""
+    """Return the file of the state after the first half in a training loop."""
     return folder / f"{run},{dtype},{source}.safetensors"
 
 
 def weights_file(folder: Path, run: str, dtype: str, source: str) -> Path:
-    """Return where a loop leaves the parameters' values, together with residuals."""
+    """Return the file of the parameters, or their master weights, after the first half."""
     return folder / f"{run},{dtype},{source}.npz"
 
 
 def trajectory_file(folder: Path, run: str, dtype: str, source: str, target: str = "") -> Path:
-    """Return where the trajectory of a first half is, or of a second half."""
+    """Return the file of the trajectory of the first half, or of the second in ``target``."""
     return folder / f"{run},{dtype},{source},{target or 'first'}.npy"
 
 
@@ -54,7 +54,7 @@ def run_first_half(loop: TrainingLoop, name: str, folder: Path) -> None:
 def run_second_half(
     loop: TrainingLoop, name: str, folder: Path, sources: list[str], say: Say
 ) -> None:
-    """Go on from where each of some loops has stopped, in the dtypes that both offer."""
+    """Continue the runs of other training loops, in the dtypes that both support."""
     for run_name in runs.names():
         run = runs.run(run_name)
         for dtype in runs.shared_dtypes(run_name, type(loop)):
@@ -79,7 +79,7 @@ def _take_over(loop: TrainingLoop, folder: Path, run: str, dtype: str, source: s
     loop.load(state_file(folder, run, dtype, source))
     for i, (own, value) in enumerate(zip(loop.values(), values, strict=True)):
         if own.dtype != value.dtype or not np.array_equal(own, value):
-            raise ValueError(f"p{i} must be bit by bit what {source} has left, and is not")
+            raise ValueError(f"p{i} must be bitwise equal to what {source} saved, and is not")
 
 
 def _advance(loop: TrainingLoop, run: runs.Run, start: int, stop: int) -> Flat:

@@ -1,20 +1,20 @@
-"""Mutation tests: faults that operators make, not authors, and who catches them.
+"""Mutation testing: generates faults automatically, and finds out whether they are caught.
 
-Seeded faults are those that somebody thought of. Here operators change one thing in a source,
-wherever that can be done: a sign, a comparison, a constant, a branch, an argument. A sample of
-these mutants is given to two judges, the suite and the project's tests; what neither catches is
-listed::
+The faults in ``innaprop_conformance.faults`` were thought of by somebody. Here, operators make
+every small change of a source that they can: of a sign, a comparison, a constant, a branch or an
+argument. A sample of these mutants is given to two judges, the suite and the project's tests; the
+mutants that neither catches are listed::
 
     python -m innaprop_conformance.mutants tests/conformance/mutants.toml --results mutants.jsonl
 
 - ``operators``, ``tokens``: all changes of a source, in Python and in C.
-- ``plan``: which files, backends and tests belong together: a TOML file.
-- ``mutant``: one change, and the fault that it is for the suite.
-- ``tracer``, ``reach``, ``lines``: which lines a backend and a test file come by.
+- ``plan``: a TOML file that assigns backends and tests to source files.
+- ``mutant``: one change of one file.
+- ``tracer``, ``reach``, ``lines``: line coverage of backends and test files.
 - ``sampling``: a sample that is spread over files, functions and operators.
-- ``suite``, ``worker``: the suite as the judge.
-- ``checkout``, ``tests``, ``plugin``: the tests as the judge, in a copy of the checkout.
-- ``campaign``: who is asked about which mutants.
-- ``results``: a file of what was found, with which a run goes on.
-- ``tables``: what came of it.
+- ``suite``, ``worker``: the suite as a judge.
+- ``checkout``, ``tests``, ``plugin``: the tests as a judge, in a copy of the checkout.
+- ``campaign``: runs the judges on the mutants.
+- ``results``: a file of results, with which an interrupted run can be resumed.
+- ``tables``: the tables of results.
 """

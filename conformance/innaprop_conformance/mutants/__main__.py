@@ -1,4 +1,4 @@
-"""``python -m innaprop_conformance.mutants``: make mutants, and show which judge catches each."""
+"""``python -m innaprop_conformance.mutants``: make mutants, and show which judges catch them."""
 
 import sys
 from pathlib import Path
@@ -27,40 +27,42 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "results_file",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON lines: what it holds is not run again, what is found is added.",
+    help="A file of JSON lines. Results that it holds are not computed again; new ones are added.",
 )
-@click.option("--number", default=20, show_default=True, help="Mutants of each target.")
-@click.option("--seed", default=0, show_default=True, help="Another one makes another sample.")
+@click.option("--number", default=20, show_default=True, help="Number of mutants per target.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
 @click.option(
     "--target",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Only this target of the plan; may be given more than once. Default: every one.",
+    help="Only this target of the plan; may be given more than once. Default: all.",
 )
 @click.option(
     "--judge",
     type=click.Choice([SUITE, TESTS, REST, BOTH]),
     default=REST,
     show_default=True,
-    help="Who is asked: the suite; the tests; the suite, and the tests about the rest; both.",
-)
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes at a time. Default: the cores.")
-@click.option(
-    "--seconds", default=120.0, show_default=True, help="What a backend gets for a mutant."
+    help="Which judges: the suite; the tests; the suite, then the tests for the rest; or both.",
 )
 @click.option(
-    "--test-seconds", default=600.0, show_default=True, help="What a run of tests gets for one."
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Number of processes at a time. Default: the number of cores.",
 )
-@click.option("--again", is_flag=True, help="Ask again about what was asked and not caught.")
-@click.option("--reasons", type=FILE, help="TOML: why survivors survive.")
+@click.option("--seconds", default=120.0, show_default=True, help="Time of a backend per mutant.")
+@click.option(
+    "--test-seconds", default=600.0, show_default=True, help="Time of a run of tests per mutant."
+)
+@click.option("--again", is_flag=True, help="Judge mutants again that were not caught before.")
+@click.option("--reasons", type=FILE, help="A TOML file of reasons why mutants survive.")
 @click.option(
     "--missing",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the survivors without a reason there, to be filled in.",
+    help="Write the survivors without a reason to this file, with reasons to fill in.",
 )
-@click.option("--page", type=FILE, help="Write the tables into this page, between its two marks.")
+@click.option("--page", type=FILE, help="Write the tables into this page, between its two markers.")
 def main(
     plan_file: Path,
     results_file: Path,
@@ -76,9 +78,9 @@ def main(
     missing: Path | None,
     page: Path | None,
 ) -> None:
-    """Make mutants of the files in PLAN; exit with 0 only if those who survive have a reason.
+    """Make mutants of the files in PLAN; exit with 0 only if all survivors have a reason.
 
-    It is run in the checkout. Backends that cannot run here are left out.
+    Run it in the checkout. Backends that cannot run here are skipped.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:

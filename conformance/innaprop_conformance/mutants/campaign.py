@@ -1,4 +1,4 @@
-"""A run of mutation tests: which mutants, who is asked about them, in which order."""
+"""A run of mutation testing: samples mutants, and has them judged."""
 
 import fnmatch
 import os
@@ -21,26 +21,26 @@ from innaprop_conformance.mutants.reach import Lines, is_reached, places_of
 from innaprop_conformance.mutants.results import SUITE, TESTS, Results
 from innaprop_conformance.mutants.sampling import sample
 from innaprop_conformance.mutants.suite import SuiteJudge
-from innaprop_conformance.mutants.tests import File, coming_by, judged
+from innaprop_conformance.mutants.tests import File, covering_runs, judged
 from innaprop_conformance.truths import truths_folder
 
 
 @dataclass
 class Campaign:
-    """Mutants of some targets and their judges.
+    """Samples the mutants of some targets, and has them judged.
 
     Args:
-        plan: Of the project.
-        targets: Those of the plan that are mutated.
-        backends: By name, those that can run here.
+        plan: The project's plan.
+        targets: The targets of the plan to mutate.
+        backends: Backends that can run here, by name.
         root: Folder of the checkout.
-        results: Where findings go.
-        lines_file: Where it is kept which lines are run.
+        results: Gets the results.
+        lines_file: Cache file of the line coverage.
         judges: ``SUITE``, ``TESTS`` or both.
-        jobs: Processes at a time.
-        seconds: That a backend is given for a mutant.
-        test_seconds: That a run of tests is given for a mutant.
-        told: Is told what is done.
+        jobs: Number of processes at a time.
+        seconds: Time limit of a backend for a mutant.
+        test_seconds: Time limit of a run of tests for a mutant.
+        told: Called with a line of text for every step.
     """
 
     plan: Plan
@@ -56,15 +56,15 @@ class Campaign:
     told: Callable[[str], None]
 
     def chosen(self, number: int, seed: int) -> list[Mutant]:
-        """Return a sample of each target's mutants, of those that somebody comes by.
+        """Return a sample of each target's mutants, among those that a judge executes.
 
         Raises:
-            RuntimeError: The process of a backend died, without a mutant.
+            RuntimeError: The process of a backend died without a mutant.
         """
         found: list[Mutant] = []
         for target in self.targets:
-            candidates = [m for m in mutants_of(target) if self._somebody_comes_by(m)]
-            self.told(f"{target.name}: {len(candidates)} mutants that somebody comes by")
+            candidates = [m for m in mutants_of(target) if self._is_covered(m)]
+            self.told(f"{target.name}: {len(candidates)} mutants in lines that a judge executes")
             while True:
                 some = sample(candidates, number, seed, self.results.mutants)
                 bad = {m.id for m in some if not compiles(m, self._unseen(m).compiles)}
@@ -75,7 +75,7 @@ class Campaign:
         return found
 
     def reaching(self, mutant: Mutant) -> list[str]:
-        """Return the backends that come by a mutant, in the plan's order."""
+        """Return the backends that execute a mutant's lines, in the plan's order."""
         unseen = self._unseen(mutant).backends
         return [
             name
@@ -84,7 +84,7 @@ class Campaign:
         ]
 
     def ask_suite(self, mutants: Sequence[Mutant]) -> None:
-        """Ask the backends about mutants, one backend after another, until one catches it."""
+        """Judge mutants by one backend after another, each mutant until a backend catches it."""
         reaching = {mutant.id: self.reaching(mutant) for mutant in mutants}
         with tempfile.TemporaryDirectory() as cache:
             truths, folder = truths_folder(), Path(cache).resolve()
@@ -103,7 +103,7 @@ class Campaign:
                     judge.ask(name, environment, rest, self._note_of_suite)
 
     def ask_tests(self, mutants: Sequence[Mutant]) -> None:
-        """Run the tests that come by each mutant, until one fails."""
+        """Judge each mutant by the tests that execute its lines, until one fails."""
         todo = [mutant for mutant in mutants if not self.results.caught(mutant, TESTS)]
         self.told(f"the tests are asked about {len(todo)} mutants")
         with ExitStack() as stack, ThreadPoolExecutor(self.jobs) as pool:
@@ -111,18 +111,18 @@ class Campaign:
             for _ in range(self.jobs):
                 free.put(stack.enter_context(self._new_checkout()))
 
-            def one(mutant: Mutant) -> None:
+            def ask_about(mutant: Mutant) -> None:
                 checkout = free.get()
                 try:
                     self._ask_tests_about(mutant, checkout)
                 finally:
                     free.put(checkout)
 
-            list(pool.map(one, todo))
+            list(pool.map(ask_about, todo))
 
     def _ask_tests_about(self, mutant: Mutant, checkout: Checkout) -> None:
         runs = {name: run for name, run in self._runs.items() if name in self._tests_of(mutant)}
-        for run, files in coming_by(mutant, self._files, runs, self._unseen(mutant).tests):
+        for run, files in covering_runs(mutant, self._files, runs, self._unseen(mutant).tests):
             if self.results.caught(mutant, TESTS):
                 break
             if run.name not in self.results.asked(mutant, TESTS):
@@ -138,13 +138,13 @@ class Campaign:
         where = f"{mutant.file}:{mutant.change.line} ({mutant.id})"
         self.told(f"  {where} {by}: {how} [{outcome['seconds']} s]")
 
-    def _somebody_comes_by(self, mutant: Mutant) -> bool:
+    def _is_covered(self, mutant: Mutant) -> bool:
         if self.reaching(mutant):
             return True
         if TESTS not in self.judges:
             return False
         runs = {name: self._runs[name] for name in self._tests_of(mutant)}
-        return any(coming_by(mutant, self._files, runs, self._unseen(mutant).tests))
+        return any(covering_runs(mutant, self._files, runs, self._unseen(mutant).tests))
 
     def _unseen(self, mutant: Mutant) -> Unseen:
         found = (unseen for unseen in self.plan.unseen if unseen.file == mutant.file)
@@ -174,7 +174,7 @@ class Campaign:
 
     @cached_property
     def _places(self) -> dict[str, Path]:
-        # Of all targets: what is measured for one is kept for all.
+        # The packages of all targets, since coverage is cached for all of them.
         files = [file for target in self.plan.targets for file in target.files]
         return places_of(frozenset(file.partition("/")[0] for file in files))
 
@@ -197,12 +197,12 @@ class Campaign:
 
 
 def processors() -> int:
-    """Return how many processes run at a time if nothing else is said."""
+    """Return the default number of processes at a time."""
     return os.cpu_count() or 1
 
 
 def survivors_of(mutants: Sequence[Mutant], results: Results) -> Iterator[Mutant]:
-    """Yield the mutants that the suite has not caught."""
+    """Yield the mutants that the suite did not catch."""
     return (mutant for mutant in mutants if not results.caught(mutant, SUITE))
 
 

@@ -1,4 +1,4 @@
-"""A copy of the checkout, in which a mutant stands and tests run."""
+"""A copy of the checkout, in which tests run on a mutant."""
 
 import os
 import shutil
@@ -20,30 +20,30 @@ _PYTEST = ("-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-p")
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a run of tests."""
+    """The result of a run of tests."""
 
     code: int | None
-    """Exit code of pytest; None if it was ended."""
+    """Exit code of pytest; None if it was killed."""
     failed: list[str]
     """Names of the tests that failed."""
     output: str
-    """What it printed last."""
+    """The end of its output."""
 
     @property
     def passed(self) -> bool:
-        """Whether no test failed; it is no failure if none was chosen."""
+        """Whether no test failed; also if no test was selected."""
         return self.code in (0, 5)
 
 
 class Checkout:
-    """A copy of the files that git knows or would take; a context that removes it.
+    """A copy of all files that git tracks or does not ignore; a context manager that removes it.
 
     Args:
-        root: Folder of the checkout, which the packages are imported from.
-        packages: Folders of the packages that are mutated, by name.
+        root: Folder of the checkout, from which the packages are imported.
+        packages: Folders of the packages to mutate, by name.
 
     Raises:
-        ValueError: A package is not imported from there.
+        ValueError: A package is not imported from the checkout.
     """
 
     def __init__(self, root: Path, packages: Mapping[str, Path]) -> None:
@@ -60,11 +60,11 @@ class Checkout:
         folders = dict.fromkeys(str(place.parent) for place in self.packages.values())
         conformance = self.of(Path(__file__).parents[2])
         self.path = os.pathsep.join([*folders, str(conformance)])
-        """For ``PYTHONPATH``: all is imported from the copy, by processes of tests too."""
+        """For ``PYTHONPATH``, so that tests and their processes import from the copy."""
         self._check_imports()
 
     def of(self, place: Path) -> Path:
-        """Return where the copy of a file or folder is.
+        """Return the path of the copy of a file or folder.
 
         Raises:
             ValueError: It is not in the checkout.
@@ -85,11 +85,11 @@ class Checkout:
         """Run test files.
 
         Args:
-            files: Below the checkout.
-            environment: Variables to set.
-            seconds: After which the run is ended, with all its processes.
-            left_out: Names of tests that are not run.
-            options: More of pytest's.
+            files: Paths relative to the checkout.
+            environment: Environment variables to set.
+            seconds: Time after which the run is killed, with all its processes.
+            left_out: Names of tests to deselect.
+            options: Further options of pytest.
         """
         with tempfile.TemporaryDirectory() as folder:
             failed, gone = Path(folder, "failed"), Path(folder, "left_out")
@@ -118,7 +118,7 @@ class Checkout:
                 except subprocess.TimeoutExpired:
                     code = None
                 finally:
-                    # Processes of tests too, which a failed test may have left.
+                    # Also kills processes that a failed test has left.
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
@@ -127,18 +127,18 @@ class Checkout:
             return Ran(code, failed.read_text(encoding="utf-8").splitlines(), text[-4000:])
 
     def seed(self, mutant: Mutant) -> None:
-        """Put a mutant into the copy."""
+        """Apply a mutant to the copy."""
         path = path_of(mutant.file)
         text = apply(path.read_text(encoding="utf-8"), mutant.change)
         self.of(path).write_text(text, encoding="utf-8")
 
     def heal(self, mutant: Mutant) -> None:
-        """Take a mutant out again."""
+        """Restore the file that a mutant has changed."""
         path = path_of(mutant.file)
         shutil.copy(path, self.of(path))
 
     def _environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        # Bytecode is taken for a source's by size and second: mutants are often alike in both.
+        # Python validates bytecode by the source's size and time in seconds, which mutants share.
         own = {"PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1"}
         return {**os.environ, **own, **environment}
 

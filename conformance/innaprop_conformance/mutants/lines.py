@@ -1,4 +1,4 @@
-"""Which lines backends and test files come by: measured once, and kept until sources change."""
+"""Line coverage of backends and test files, cached until sources change."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ from innaprop_conformance.mutants.tests import File, files_of, without_mutant
 
 
 class KeptLines:
-    """What is measured, kept in a file.
+    """A cache of line coverage in a file.
 
     Args:
-        file: Where it is kept.
-        packages: Those that are mutated.
-        told: Is told what is measured.
+        file: The cache file.
+        packages: The packages that are mutated.
+        told: Called with a line of text for every measurement.
     """
 
     def __init__(self, file: Path, packages: frozenset[str], told: Callable[[str], None]) -> None:
@@ -31,7 +31,7 @@ class KeptLines:
         self._kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 
     def of_backend(self, name: str, backend: type[Backend]) -> Lines:
-        """Return the lines that a backend comes by.
+        """Return the lines that a backend executes.
 
         Raises:
             RuntimeError: Its process died.
@@ -39,13 +39,13 @@ class KeptLines:
         sources = [path for package in OURS for path in _sources(folder_of(package))]
         key = f"{name} {_hash(sources)}"
         if key not in self._kept:
-            self._told(f"lines that {name} comes by")
+            self._told(f"measuring the line coverage of {name}")
             self._keep(key, reach_of(name, backend, self._packages))
         lines: Lines = self._kept[key]
         return lines
 
     def of_tests(self, run: Run, checkout: Checkout) -> list[File]:
-        """Return a run's test files, with the lines that they come by."""
+        """Return a run's test files, with the lines that they execute."""
         sources = [p for name in sorted(self._packages) for p in _sources(folder_of(name))]
         code = _hash(sources)
         found = []
@@ -53,7 +53,7 @@ class KeptLines:
             beside = [checkout.copy / path, *(checkout.copy / path).parent.glob("conftest.py")]
             key = f"{run.name} {path} {code} {_hash(beside)}"
             if key not in self._kept:
-                self._told(f"lines that {path} comes by ({run.name})")
+                self._told(f"measuring the line coverage of {path} ({run.name})")
                 self._keep(key, asdict(without_mutant(path, run, checkout)))
             found.append(File(**self._kept[key]))
         return found
@@ -64,7 +64,7 @@ class KeptLines:
 
 
 def _sources(folder: Path) -> list[Path]:
-    # Not what only makes mutants and judges them.
+    # Without the packages that only make and judge mutants and faults.
     found = (p for p in folder.rglob("*") if not {"mutants", "faults"} & set(p.parts))
     return sorted(path for path in found if path.suffix in (".py", ".c") and path.is_file())
 

@@ -1,4 +1,4 @@
-"""One change of one file, with a name by which it is known again."""
+"""One change of one file, with a stable id."""
 
 import hashlib
 import json
@@ -17,27 +17,27 @@ from innaprop_conformance.mutants.tokens import changes_in_c
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of a source, which judges are to notice."""
+    """A change of a source, which the judges should catch."""
 
     id: str
-    """Hash of the file's text and the change: the same as long as both are."""
+    """Hash of the file's text and the change."""
     target: str
     """Name of the target."""
     file: str
-    """Path below the folder on ``sys.path``."""
+    """Path relative to the folder on ``sys.path``."""
     change: Change
 
     def fault(self, backend: str) -> Fault:
-        """Return it as a fault, which is caught also if the backend raises."""
+        """Return it as a fault, for which any exception counts as a catch."""
         edit = Edit(self.file, self.change.old, self.change.new, self.change.line)
         return Fault(self.id, (backend,), (edit,), raises="")
 
 
 def mutants_of(target: Target) -> list[Mutant]:
-    """Return all mutants of a target's files, in order of files and lines.
+    """Return all mutants of a target's files, ordered by file and line.
 
     Raises:
-        ValueError: A package cannot be imported, or no file is of a pattern.
+        ValueError: A package cannot be imported, or no file matches a pattern.
     """
     return [mutant for file in _files(target) for mutant in _of(target.name, file)]
 
@@ -51,18 +51,18 @@ def _of(target: str, file: str) -> Iterator[Mutant]:
 
 
 def path_of(file: str) -> Path:
-    """Return where a file of a package is, given its path below the folder on ``sys.path``."""
+    """Return the path of a file that is given relative to the folder on ``sys.path``."""
     package, _, rest = file.partition("/")
     return folder_of(package) / rest
 
 
 def compiles(mutant: Mutant, command: Sequence[str]) -> bool:
-    """Return whether a file with the change in it compiles.
+    """Return whether the changed file compiles.
 
     Args:
-        mutant: Which.
-        command: Gets the path of the file and fails if it does not compile; none is needed for
-            Python.
+        mutant: The mutant.
+        command: A command that gets the path of the file as its last argument, and fails if it
+            does not compile. Empty for Python.
     """
     path = path_of(mutant.file)
     if not command:

@@ -1,7 +1,7 @@
-"""Operators that change one thing in a Python source: where they apply, and what they put there.
+"""Mutation operators for Python sources.
 
-What only people read is left alone: docstrings, annotations, messages, ``raise`` statements,
-imports. So is what nobody's run depends on: ``TYPE_CHECKING``, overloads.
+They do not change docstrings, annotations, messages, ``raise`` statements and imports, nor code
+that is not executed: ``TYPE_CHECKING`` blocks and overloads.
 """
 
 import ast
@@ -56,27 +56,27 @@ class Change:
     """One change of a source."""
 
     operator: str
-    """What kind of change it is."""
+    """Name of the mutation operator."""
     function: str
-    """Qualified name of the function it is in; empty at a module's level."""
+    """Qualified name of the function that is changed; empty at module level."""
     lines: frozenset[int]
-    """A run has come by if it was at one of these lines."""
+    """The change is covered by a run that executes one of these lines."""
     line: int
-    """The first line that differs."""
+    """The first line that differs, starting at 1."""
     old: str
-    """Whole lines of the source, from that one."""
+    """Whole lines of the source, starting there."""
     new: str
-    """What takes their place."""
+    """Their replacement."""
 
 
 def changes(text: str) -> list[Change]:
-    """Return all changes of a Python source, in the source's order; not all of them compile.
+    """Return all changes of a Python source, in source order; some may not compile.
 
     Args:
         text: The source.
 
     Raises:
-        SyntaxError: It is no Python.
+        SyntaxError: The source is not valid Python.
     """
     visitor = _Visitor(text)
     visitor.visit(ast.parse(text))
@@ -84,7 +84,7 @@ def changes(text: str) -> list[Change]:
 
 
 def apply(text: str, change: Change) -> str:
-    """Return a source with a change in it."""
+    """Return the source with the change applied."""
     lines = text.splitlines(keepends=True)
     at = sum(map(len, lines[: change.line - 1]))
     return f"{text[:at]}{change.new}{text[at + len(change.old) :]}"
@@ -122,7 +122,7 @@ class _Visitor(ast.NodeVisitor):
         return self.text[start:end]
 
     def _add(self, operator: str, *pieces: tuple[int, int, str]) -> None:
-        """Note a change: pieces of the text, from where to where, and what takes their place."""
+        """Record a change of pieces of the text, each given as start, end and replacement."""
         start, end = min(p[0] for p in pieces), max(p[1] for p in pieces)
         first = self.text.rfind("\n", 0, start) + 1
         last = self.text.find("\n", end) + 1 or len(self.text)
@@ -134,7 +134,7 @@ class _Visitor(ast.NodeVisitor):
         line = bisect_right(self._starts, first)
         assert self._statement is not None
         lines = {self._statement.lineno, bisect_right(self._starts, start)}
-        # Whoever imports the file comes by a definition: what counts is who uses it.
+        # Every import executes a definition. Covered is the change only where it is used.
         lines = self._elsewhere or lines
         if old != new:
             self.found.append(
@@ -144,7 +144,7 @@ class _Visitor(ast.NodeVisitor):
     def _replace(self, operator: str, node: ast.expr | ast.stmt, other: str) -> None:
         self._add(operator, (*self._span(node), other))
 
-    # What is walked.
+    # The nodes that are visited.
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, _FOR_READERS):
@@ -189,7 +189,7 @@ class _Visitor(ast.NodeVisitor):
         uses = _uses_in_functions(node)
         for statement in _without_docstring(node.body):
             if isinstance(getattr(statement, "value", None), ast.Subscript):
-                continue  # The name of a type.
+                continue  # A type alias.
             self._elsewhere = {n for name in _names_of(statement) for n in uses.get(name, ())}
             self.visit(statement)
             self._elsewhere = set()
@@ -221,7 +221,7 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant):
-            return  # A docstring of an attribute.
+            return  # The docstring of an attribute.
         if isinstance(node.value, ast.Call):
             if _called(node.value) in _CALLED_FOR_READERS:
                 return
@@ -341,12 +341,12 @@ class _Visitor(ast.NodeVisitor):
             self._add("argument dropped", (start, self._span(node.args[-1])[1], ""))
         self._visit_all([node.func, *node.args])
         for keyword in node.keywords:
-            # That lengths are equal is checked, not made so.
+            # These only affect checks and messages.
             if keyword.arg not in ("strict", "stacklevel"):
                 self._drop_keyword(node, keyword)
                 self.visit(keyword)
 
-    # What is changed in several places.
+    # Changes that several kinds of nodes share.
 
     def _decides(self, test: ast.expr) -> None:
         self._replace("condition negated", test, f"(not ({self._of(test)}))")
@@ -393,7 +393,7 @@ class _Visitor(ast.NodeVisitor):
 
 
 def _called(node: ast.Call) -> str:
-    """Return the last name of what is called."""
+    """Return the last part of the called function's name."""
     if isinstance(node.func, ast.Attribute):
         return node.func.attr
     return node.func.id if isinstance(node.func, ast.Name) else ""
@@ -406,7 +406,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _names_of(statement: ast.stmt) -> list[str]:
-    """Return the names that a statement gives a value."""
+    """Return the names to which a statement assigns."""
     targets: list[ast.expr] = []
     if isinstance(statement, ast.Assign):
         targets = statement.targets
@@ -416,7 +416,7 @@ def _names_of(statement: ast.stmt) -> list[str]:
 
 
 def _uses_in_functions(module: ast.Module) -> dict[str, set[int]]:
-    """Return at which lines of functions, statements' first ones too, each name is used."""
+    """Return the lines within functions that use a name, and the first lines of the statements."""
     uses: dict[str, set[int]] = {}
     for function in ast.walk(module):
         if not isinstance(function, ast.FunctionDef):
@@ -431,16 +431,16 @@ def _uses_in_functions(module: ast.Module) -> dict[str, set[int]]:
 
 
 def _key_strings(node: ast.AST) -> list[str]:
-    """Return the strings by which entries of dicts are taken."""
+    """Return the strings that are used as keys of dicts."""
 
     def candidates() -> Iterator[ast.expr | None]:
-        for one in ast.walk(node):
-            if isinstance(one, ast.Subscript):
-                yield one.slice
-            elif isinstance(one, ast.Dict):
-                yield from one.keys
-            elif isinstance(one, ast.Call) and _called(one) == "get":
-                yield from one.args[:1]
+        for child in ast.walk(node):
+            if isinstance(child, ast.Subscript):
+                yield child.slice
+            elif isinstance(child, ast.Dict):
+                yield from child.keys
+            elif isinstance(child, ast.Call) and _called(child) == "get":
+                yield from child.args[:1]
 
     values = [c.value for c in candidates() if isinstance(c, ast.Constant)]
     return [value for value in values if isinstance(value, str)]

@@ -1,4 +1,4 @@
-"""Which files are mutated, and who judges their mutants: read from a TOML file."""
+"""The plan: which files are mutated, and which backends and tests judge them; a TOML file."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,63 +9,63 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """Files that are reported together: an adapter, say."""
+    """Files that are reported together, such as those of an adapter."""
 
     name: str
     files: tuple[str, ...]
-    """Patterns of paths below the folders on ``sys.path``: ``innaprop/torch/*.py``."""
+    """Glob patterns of paths relative to the folders on ``sys.path``: ``innaprop/torch/*.py``."""
     backends: tuple[str, ...]
-    """Patterns of the names of backends that are asked, if they come by: ``torch*``."""
+    """Patterns of the names of backends that judge the mutants they execute: ``torch*``."""
     tests: tuple[str, ...] = ()
-    """Names of the runs of tests that are asked, likewise."""
+    """Names of the runs of tests that do so."""
     without: tuple[str, ...] = ()
-    """Paths that are left alone."""
+    """Paths that are not mutated."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Tests that run in one environment."""
+    """Tests that run in the same environment."""
 
     name: str
     folders: tuple[str, ...]
-    """Folders and files of tests, below the checkout."""
+    """Folders and files of tests, relative to the checkout."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables to set."""
+    """Environment variables to set."""
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """A file whose lines are run where Python's tracing does not see it."""
+    """A file whose line coverage Python's tracing cannot measure."""
 
     file: str
     backends: tuple[str, ...] = ()
-    """Backends that are taken to come by all its lines."""
+    """Backends that are assumed to execute all its lines."""
     tests: tuple[str, ...] = ()
-    """Likewise test files."""
+    """Test files that are assumed to do so."""
     compiles: tuple[str, ...] = ()
     """A command that gets the path of the file and fails if it does not compile."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run needs to know of a project."""
+    """The configuration of mutation testing for a project."""
 
     targets: tuple[Target, ...]
     backends: tuple[str, ...]
-    """Backends that are asked, in this order: the fast ones first."""
+    """Backends in the order in which they judge: the fast ones first."""
     runs: tuple[Run, ...] = ()
     unseen: tuple[Unseen, ...] = ()
 
 
 def read_plan(path: Path) -> Plan:
-    """Return the plan of a TOML file.
+    """Return the plan in a TOML file.
 
     Args:
-        path: It has ``backends`` and tables ``[[target]]``, ``[[tests]]`` and ``[[unseen]]``, of
-            the fields of ``Target``, ``Run`` and ``Unseen``.
+        path: The file. It has ``backends`` and tables ``[[target]]``, ``[[tests]]`` and
+            ``[[unseen]]``, with the fields of ``Target``, ``Run`` and ``Unseen``.
 
     Raises:
-        ValueError: It is no TOML, or has not this form.
+        ValueError: The file is not TOML, or does not have this form.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""A plugin of pytest: leaves out tests that fail without a mutant, and says which test failed.
+"""A pytest plugin: deselects tests that fail without a mutant, and records which tests fail.
 
-Given by ``-p innaprop_conformance.mutants.plugin``. Its variables: ``INNAPROP_MUTANTS_FAILED``, a
-file to which the names of failed tests are written, a line each; ``INNAPROP_MUTANTS_LEFT_OUT``, a
-file with the names of those that are not run.
+Loaded by ``-p innaprop_conformance.mutants.plugin``. Its environment variables name files with a
+test per line: ``INNAPROP_MUTANTS_FAILED`` for tests that failed, which it writes, and
+``INNAPROP_MUTANTS_LEFT_OUT`` for tests to deselect, which it reads.
 """
 
 import os
@@ -13,7 +13,7 @@ FAILED, LEFT_OUT = "INNAPROP_MUTANTS_FAILED", "INNAPROP_MUTANTS_LEFT_OUT"
 
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
-    """Leave out tests."""
+    """Deselect tests."""
     file = os.environ.get(LEFT_OUT)
     left_out = set(Path(file).read_text(encoding="utf-8").splitlines()) if file else set()
     gone = [item for item in items if item.nodeid in left_out]
@@ -29,12 +29,12 @@ def _note(name: str) -> None:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Note a test that failed."""
+    """Record a test that failed."""
     if report.failed:
         _note(report.nodeid)
 
 
 def pytest_collectreport(report: Any) -> None:
-    """Note a file that could not be imported."""
+    """Record a file that could not be imported."""
     if report.failed:
         _note(report.nodeid)

@@ -1,4 +1,4 @@
-"""Which lines a process comes by, and those that it starts."""
+"""Line coverage of a process and of the processes that it starts."""
 
 import os
 import shutil
@@ -12,16 +12,16 @@ from innaprop_conformance.mutants import tracer
 from innaprop_conformance.mutants.mutant import Mutant
 
 Lines = dict[str, list[int]]
-"""Line numbers by file, as a mutant's file is given."""
+"""Line numbers by file, with paths as in ``Mutant.file``."""
 
 
 class Trace:
-    """What is noted of processes that get ``environment``.
+    """The line coverage of processes that are started with ``environment``.
 
     Args:
-        folder: An empty one, for what they write.
-        packages: Folders of the packages whose lines are noted, by name.
-        path: Folders for ``PYTHONPATH``. Default: this process's own.
+        folder: An empty folder, to which they write.
+        packages: Folders of the packages whose lines are recorded, by name.
+        path: ``PYTHONPATH`` of the processes. Default: that of this process.
     """
 
     def __init__(self, folder: Path, packages: Mapping[str, Path], path: str | None = None) -> None:
@@ -38,13 +38,13 @@ class Trace:
             tracer.ROOTS: os.pathsep.join(f"{place}{os.sep}" for place in self._packages.values()),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(begins), inherited])),
         }
-        """Variables of the processes to be traced."""
+        """Environment variables of the processes to trace."""
 
     def lines(self) -> Lines:
-        """Return which lines were run until now."""
+        """Return the lines executed so far."""
         found: dict[str, set[int]] = {}
         for notes in self._notes.iterdir():
-            # The last line may be cut off.
+            # The last line may be incomplete.
             for note in notes.read_text().splitlines(keepends=True):
                 path, _, line = note.partition("\t")
                 if line.endswith("\n"):
@@ -60,16 +60,16 @@ class Trace:
 
 @contextmanager
 def traced(packages: Mapping[str, Path], path: str | None = None) -> Iterator[Trace]:
-    """Note lines inside; what was noted is gone afterwards. Arguments as for ``Trace``."""
+    """Return a context with a ``Trace`` in a temporary folder; arguments as for ``Trace``."""
     with tempfile.TemporaryDirectory() as folder:
         yield Trace(Path(folder).resolve(), packages, path)
 
 
 def places_of(packages: frozenset[str]) -> dict[str, Path]:
-    """Return the folders of packages by name."""
+    """Return the folders of packages, by name."""
     return {name: folder_of(name) for name in sorted(packages)}
 
 
 def is_reached(mutant: Mutant, lines: Lines) -> bool:
-    """Return whether lines that were run are those of a mutant."""
+    """Return whether the executed lines cover a mutant."""
     return not mutant.change.lines.isdisjoint(lines.get(mutant.file, ()))

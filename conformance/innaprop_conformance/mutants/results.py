@@ -1,4 +1,4 @@
-"""What was found of mutants, in a file of JSON lines to which every finding is added at once."""
+"""Results of mutation testing: a file of JSON lines, to which each result is appended at once."""
 
 import json
 import threading
@@ -14,14 +14,15 @@ SUITE, TESTS = "suite", "tests"
 
 
 class Results:
-    """What judges have said of mutants, by their ids.
+    """The results of the judges, by the mutants' ids.
 
     Args:
-        file: Is made if it is not there; else what it holds is not asked again.
-        again: Forget who did not notice which mutant, to ask again. Default False.
+        file: The file; created if missing. Results that it holds are not computed again.
+        again: Whether to ignore results of mutants that were not caught, so that these are judged
+            again. Default False.
 
     Raises:
-        ValueError: The file holds something else.
+        ValueError: The file does not hold results.
     """
 
     def __init__(self, file: Path, *, again: bool = False) -> None:
@@ -37,13 +38,13 @@ class Results:
             raise ValueError(f"{file} must hold results of mutants: {error}") from error
 
     def add(self, mutant: Mutant, judge: str, by: str, outcome: dict[str, Any]) -> None:
-        """Add what one backend, or one run of tests, made of a mutant.
+        """Add the result of one backend, or of one run of tests, for a mutant.
 
         Args:
-            mutant: Which.
+            mutant: The mutant.
             judge: ``SUITE`` or ``TESTS``.
-            by: Name of the backend, or of the run.
-            outcome: At least "caught", which is None or says how.
+            by: Name of the backend or of the run.
+            outcome: The result; has at least "caught", a text that says how, or None.
         """
         entry = {"mutant": mutant.id, "judge": judge, "by": by, **outcome}
         where = {"file": mutant.file, "line": mutant.change.line}
@@ -53,11 +54,11 @@ class Results:
 
     @property
     def mutants(self) -> set[str]:
-        """Ids of those that somebody was asked about."""
+        """Ids of the mutants that have results."""
         return {mutant for (mutant, _), outcomes in self._found.items() if outcomes}
 
     def asked(self, mutant: Mutant, judge: str) -> set[str]:
-        """Return which backends, or runs of tests, were asked about a mutant."""
+        """Return the backends, or runs of tests, that have judged a mutant."""
         return set(self._found[mutant.id, judge])
 
     def caught(self, mutant: Mutant, judge: str) -> str | None:
@@ -66,12 +67,12 @@ class Results:
         return next((f"{o['by']}: {o['caught']}" for o in outcomes if o["caught"]), None)
 
     def follows(self, mutant: Mutant) -> bool:
-        """Return whether a mutant neither raised, died nor hung in any backend."""
+        """Return whether a mutant did not raise, die or hang in any backend."""
         outcomes = self._found[mutant.id, SUITE].values()
         return all(outcome.get("follows", True) for outcome in outcomes)
 
     def late(self, mutants: Sequence[Mutant], judge: str) -> list[str]:
-        """Return a line for every mutant that a judge had too little time for."""
+        """Return a line for every mutant for which a judge ran out of time."""
         return [
             f"{mutant.file}:{mutant.change.line} ({mutant.id}), {by}: {outcome['late']}"
             for mutant in mutants

@@ -11,16 +11,17 @@ from innaprop_conformance.mutants.mutant import Mutant
 def sample(
     mutants: Sequence[Mutant], number: int, seed: int, known: Collection[str] = ()
 ) -> list[Mutant]:
-    """Return some of the mutants, in the order in which they were chosen.
+    """Return a sample of mutants, in the order in which they were chosen.
 
-    Every next one is of the file of which there are fewest yet, for its size; of the operator there
-    of which there are fewest; of the function and line likewise. The seed decides between equals.
+    Each is taken from the file with the fewest mutants so far, relative to the root of its number
+    of mutants; among these, the operator with the fewest is preferred, then the function, then the
+    line. The seed breaks ties.
 
     Args:
-        mutants: Those to choose from.
-        number: How many; all, if there are not more.
-        seed: Another one makes another sample.
-        known: Ids of such that are taken first: they were chosen before.
+        mutants: The mutants to choose from.
+        number: Size of the sample; at most all mutants are taken.
+        seed: Seed of the sample.
+        known: Ids of mutants that were sampled before, which are taken first. Default: none.
     """
     sizes = Counter(mutant.file for mutant in mutants)
     files: Counter[str] = Counter()

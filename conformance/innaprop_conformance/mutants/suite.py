@@ -17,22 +17,22 @@ from innaprop_conformance.processes import Message, Worker
 
 MODULE = "innaprop_conformance.mutants.worker"
 GRACE = 120.0
-"""Seconds that a process may take to start, and for the case that it is at when time is up."""
+"""Additional seconds before a process is killed, for its start and for the case it is running."""
 FOLLOWED = 4
-"""Updates of a case that are followed to see which lines are run."""
+"""Number of updates of a case to run when measuring line coverage."""
 TOGETHER = 50
-"""Mutants of one process: frameworks keep something of every adapter that they have met."""
+"""Number of mutants per process: frameworks keep references to every adapter they have used."""
 Note = Callable[[Mutant, str, dict[str, Any]], None]
-"""Takes a mutant, a backend, and what came of it."""
+"""Called with a mutant, the name of a backend, and the result."""
 
 
 def reach_of(name: str, backend: type[Backend], packages: frozenset[str]) -> Lines:
-    """Return which lines a backend comes by when it follows a case or two of each family.
+    """Return the lines that a backend executes in one or two cases of each family.
 
     Args:
-        name: Of the backend.
+        name: Name of the backend.
         backend: Its class.
-        packages: Those whose lines are wanted.
+        packages: The packages whose lines are returned.
 
     Raises:
         RuntimeError: Its process died.
@@ -48,16 +48,16 @@ def reach_of(name: str, backend: type[Backend], packages: frozenset[str]) -> Lin
 
 
 class SuiteJudge:
-    """Asks one backend after another about mutants, with its framework loaded once.
+    """Judges mutants by the suite, in processes that keep the framework loaded.
 
-    Cases that have caught most until now come first.
+    Cases that have caught the most mutants so far are tried first.
 
     Args:
-        truths: A folder where ground truths are kept; None if there is none.
-        cache: A folder for what mutants compile.
-        seconds: After which no other case is begun for a mutant.
-        jobs: Processes at a time.
-        grace: Seconds more, after which the process is ended. Default ``GRACE``.
+        truths: Cache folder of ground truths; None for no cache.
+        cache: Cache folder for kernels that mutants compile.
+        seconds: Time after which no further case is started for a mutant.
+        jobs: Number of processes at a time.
+        grace: Additional seconds after which the process is killed. Default ``GRACE``.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class SuiteJudge:
     def ask(
         self, name: str, environment: Mapping[str, str], mutants: Sequence[Mutant], note: Note
     ) -> None:
-        """Ask one backend about mutants.
+        """Judge mutants in one backend.
 
         Args:
-            name: Of the backend.
-            environment: Variables of its process.
-            mutants: Those to ask about.
-            note: Is called, from one thread at a time, with what came of each: "caught", a text
-                or None, "case", "follows", which is False if it raised, died or hung, "late", a
-                text or None, and "seconds".
+            name: Name of the backend.
+            environment: Environment variables of its process.
+            mutants: The mutants to judge.
+            note: Called with each result, from one thread at a time. A result has "caught", a text
+                or None; "case"; "follows", which is False if the mutant raised, died or hung;
+                "late", a text or None; and "seconds".
         """
         queue: SimpleQueue[Mutant] = SimpleQueue()
         for mutant in mutants:
@@ -91,7 +91,7 @@ class SuiteJudge:
             try:
                 while True:
                     mutant = queue.get_nowait()
-                    outcome = self._one(asked, name, mutant)
+                    outcome = self._ask_about(asked, name, mutant)
                     with lock:
                         note(mutant, name, outcome)
             except Empty:
@@ -103,7 +103,7 @@ class SuiteJudge:
             for future in [pool.submit(work) for _ in range(min(self._jobs, len(mutants)))]:
                 future.result()
 
-    def _one(self, asked: "_Asked", name: str, mutant: Mutant) -> dict[str, Any]:
+    def _ask_about(self, asked: "_Asked", name: str, mutant: Mutant) -> dict[str, Any]:
         begin = time.monotonic()
         fault = mutant.fault(name).as_dict()
         answer: Message = {}
@@ -112,7 +112,7 @@ class SuiteJudge:
             answer = asked.ask({"fault": fault, "seconds": self._seconds}, self._limit)
             if not answer.get("unwell"):
                 break
-            # What an earlier mutant has left in the framework may have caught this one.
+            # Traces of an earlier mutant in the framework may be the cause: try a new process.
             asked.end()
         catch = answer.get("catch")
         if catch and catch["case"]:
@@ -127,7 +127,7 @@ class SuiteJudge:
 
 
 class _Asked:
-    """A process that is started anew whenever it has died or was ended."""
+    """A worker process that is restarted after it has died or was killed."""
 
     def __init__(self, name: str, environment: Mapping[str, str], truths: Path | None) -> None:
         self._environment = environment
@@ -136,7 +136,7 @@ class _Asked:
         self._asked = 0
 
     def ask(self, message: Message, seconds: float) -> Message:
-        """Return the answer; or how the process died, also of being too late."""
+        """Return the answer, or how the process died or that it timed out."""
         if self._asked == TOGETHER:
             self.end()
         self._asked += 1

@@ -21,7 +21,7 @@ WITHOUT_REASON = "**not said**"
 
 
 def rows(mutants: Sequence[Mutant], results: Results) -> list[tuple[str, ...]]:
-    """Return a row per target, of ``COLUMNS``, and one of the sums."""
+    """Return a row per target, of ``COLUMNS``, and a row of totals."""
     counts: dict[str, list[int]] = {}
     for mutant in mutants:
         of_suite = results.caught(mutant, SUITE) is not None
@@ -42,7 +42,7 @@ def rows(mutants: Sequence[Mutant], results: Results) -> list[tuple[str, ...]]:
 
 
 def survivors(mutants: Sequence[Mutant], results: Results) -> list[Mutant]:
-    """Return those that neither judge has caught, in order of files and lines."""
+    """Return the mutants that neither judge caught, ordered by file and line."""
     lived = [m for m in mutants if not (results.caught(m, SUITE) or results.caught(m, TESTS))]
     return sorted(lived, key=lambda m: (m.file, m.change.line, m.id))
 
@@ -56,14 +56,14 @@ def survivor_rows(mutants: Sequence[Mutant], reasons: Mapping[str, str]) -> list
 
 
 def read_reasons(file: Path) -> dict[str, str]:
-    """Return why mutants survive, by their ids.
+    """Return the reasons why mutants survive, by their ids.
 
     Args:
-        file: TOML, with a table ``[[survivor]]`` for each: ``id``, ``reason``, and what else is of
-            use to a reader.
+        file: A TOML file with a table ``[[survivor]]`` for each. It has ``id`` and ``reason``;
+            further entries are ignored.
 
     Raises:
-        ValueError: It is no TOML, or has not this form.
+        ValueError: The file is not TOML, or does not have this form.
     """
     try:
         entries = tomllib.loads(file.read_text(encoding="utf-8")).get("survivor", [])
@@ -73,7 +73,7 @@ def read_reasons(file: Path) -> dict[str, str]:
 
 
 def as_toml(mutant: Mutant) -> str:
-    """Return a survivor as a table for the file of reasons, whose reason is to be filled in."""
+    """Return a survivor as a table for the file of reasons, with an empty reason."""
     change = shown(mutant.change).replace("\\", "\\\\").replace('"', '\\"')
     where = f"{mutant.file}:{mutant.change.line}"
     return (
@@ -82,18 +82,18 @@ def as_toml(mutant: Mutant) -> str:
 
 
 def shown(change: Change) -> str:
-    """Return a change as a line: what differs, with the words that it is part of."""
+    """Return a change as a single line: the difference with some context."""
     old, new = (" ".join(text.replace("\\\n", " ").split()) for text in (change.old, change.new))
     start = _alike(old, new)
     end = _alike(old[start:][::-1], new[start:][::-1])
-    # A dozen characters on either side.
+    # 16 characters of context on either side.
     low, tail = max(0, start - 16), max(0, end - 16)
     pieces = [_cut(text[low : len(text) - tail]) for text in (old, new)]
     return f"{change.operator}: `{pieces[0]}` → `{pieces[1]}`"
 
 
 def _alike(one: str, two: str) -> int:
-    """Return how many characters are the same, from the beginning."""
+    """Return the length of the common prefix."""
     pairs = enumerate(zip(one, two, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 

@@ -1,4 +1,4 @@
-"""The project's tests as the judge of mutants."""
+"""The project's tests as a judge of mutants."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,22 +13,22 @@ from innaprop_conformance.mutants.reach import Lines, is_reached, traced
 BASELINE = 1800.0
 """Seconds that a test file may take without a mutant."""
 PATIENCE, GRACE = 3.0, 60.0
-"""How many times as long tests may take with a mutant, and seconds more; then they hang."""
+"""Tests hang if they take longer than this factor times their usual time, plus these seconds."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A test file, as it is without a mutant."""
+    """A test file, measured without a mutant."""
 
     path: str
-    """Below the checkout."""
+    """Path relative to the checkout."""
     run: str
-    """Name of the run that it is of."""
+    """Name of its run."""
     seconds: float
     failed: list[str]
-    """Names of tests that fail anyway, and are left out."""
+    """Names of tests that fail without a mutant, and are deselected."""
     lines: Lines
-    """Lines that it comes by, its processes too."""
+    """Lines that it executes, including those of processes that it starts."""
 
 
 def files_of(run: Run, checkout: Checkout) -> list[str]:
@@ -48,14 +48,14 @@ def files_of(run: Run, checkout: Checkout) -> list[str]:
 
 
 def without_mutant(path: str, run: Run, checkout: Checkout) -> File:
-    """Run a test file without a mutant; see which lines it comes by, and what fails."""
+    """Run a test file without a mutant; measure its line coverage, and find tests that fail."""
     begin = time.monotonic()
     with traced(checkout.packages, checkout.path) as trace:
         ran = checkout.run([path], {**run.environment, **trace.environment}, BASELINE)
         lines = trace.lines()
     seconds = time.monotonic() - begin
     if not ran.passed:
-        # Some tests do not bear to be traced.
+        # Some tests fail only while they are traced.
         ran = checkout.run([path], run.environment, BASELINE)
     failed = [] if ran.passed else ran.failed or [path]
     return File(path, run.name, round(seconds, 1), failed, lines)
@@ -64,14 +64,14 @@ def without_mutant(path: str, run: Run, checkout: Checkout) -> File:
 def judged(
     mutant: Mutant, run: Run, files: Sequence[File], checkout: Checkout, seconds: float
 ) -> dict[str, Any]:
-    """Run the tests that come by a mutant, short ones first, until one fails.
+    """Run the tests that execute a mutant, short ones first, until one fails.
 
     Args:
-        mutant: Which.
-        run: Whose tests.
-        files: Its test files that come by.
-        checkout: Where.
-        seconds: After which the tests are ended.
+        mutant: The mutant.
+        run: The run of tests.
+        files: Its test files that execute the mutant.
+        checkout: The copy of the checkout in which they run.
+        seconds: Time after which the tests are killed.
 
     Returns:
         "caught", a text or None; "late", a text or None; "seconds".
@@ -98,16 +98,16 @@ def judged(
     return {"caught": caught, "late": late, "seconds": round(time.monotonic() - begin, 1)}
 
 
-def coming_by(
+def covering_runs(
     mutant: Mutant, files: Sequence[File], runs: Mapping[str, Run], unseen: Sequence[str]
 ) -> Iterator[tuple[Run, list[File]]]:
-    """Yield the runs whose tests come by a mutant, with their files; the shortest first.
+    """Yield the runs whose tests execute a mutant, with their files; the shortest first.
 
     Args:
-        mutant: Which.
+        mutant: The mutant.
         files: All test files.
-        runs: Those to ask, by name.
-        unseen: Test files that come by in a way that is not seen.
+        runs: Runs of tests to choose from, by name.
+        unseen: Test files that execute the mutant although their coverage does not show it.
     """
     of: dict[str, list[File]] = {}
     for file in files:

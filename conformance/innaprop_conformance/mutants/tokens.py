@@ -1,4 +1,4 @@
-"""Operators that change one thing in a C source, token by token."""
+"""Mutation operators for C sources, which work on tokens."""
 
 import re
 from collections.abc import Iterator
@@ -36,11 +36,10 @@ _DIRECTIVE = re.compile(r"(?m)^#.*$")
 
 
 def changes_in_c(text: str) -> list[Change]:
-    """Return all changes of a C source, in the source's order; not all of them compile.
+    """Return all changes of a C source, in source order; some may not compile.
 
     Args:
-        text: The source. The bodies of macros are changed too, but not what the preprocessor
-            decides.
+        text: The source. Bodies of macros are changed too; other preprocessor directives are not.
     """
     blank = _blanked(text)
     members = list(dict.fromkeys(_MEMBER.findall(blank)))
@@ -49,7 +48,7 @@ def changes_in_c(text: str) -> list[Change]:
 
 
 def _pieces(blank: str, members: list[str]) -> Iterator[tuple[str, int, int, str]]:
-    """Yield kind of change, from where, to where, and what takes its place."""
+    """Yield changes as operator, start, end and replacement."""
     for match in _SIGN.finditer(blank):
         kind = "comparison" if match[0].strip()[0] in "<>=!" else "arithmetic"
         kind = "and and or" if match[0].strip() in ("&&", "||") else kind
@@ -86,7 +85,7 @@ def _change(text: str, blank: str, kind: str, start: int, end: int, other: str) 
         return None
     old, new = text[first:last], text[first:start] + other + text[end:last]
     if kind == "condition negated":
-        # The condition ends where its bracket does.
+        # Find the closing bracket of the condition.
         rest = text[end:last]
         depth = 1
         for i, sign in enumerate(rest):
@@ -98,7 +97,7 @@ def _change(text: str, blank: str, kind: str, start: int, end: int, other: str) 
 
 
 def _blanked(text: str) -> str:
-    """Return a source whose comments and directives are spaces, all else at its place."""
+    """Return a source with comments and directives replaced by spaces; offsets stay the same."""
     text = _COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
-    # What a macro is defined as goes on after the backslash, and stays.
+    # The body of a macro follows on the next lines, after a backslash, and is kept.
     return _DIRECTIVE.sub(lambda m: m[0] if "DEFINE_" in m[0] else " " * len(m[0]), text)

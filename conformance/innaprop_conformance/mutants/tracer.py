@@ -1,7 +1,7 @@
-"""Notes which lines of some folders are run, in this process and in those that it starts.
+"""Records which lines of some folders are executed, in this process and in those that it starts.
 
-A copy of this file is put on ``PYTHONPATH`` as ``sitecustomize``, which every Python imports when
-it starts. So it imports nothing of the suite. What is noted is written at once: processes may be
+A copy of this file on ``PYTHONPATH`` is named ``sitecustomize``, which every Python imports at its
+start. So it must not import the suite. Every line is written at once, since processes may be
 killed.
 """
 
@@ -12,15 +12,15 @@ from types import CodeType, FrameType
 from typing import Any
 
 FOLDER, ROOTS = "INNAPROP_TRACE", "INNAPROP_TRACE_ROOTS"
-"""Variables: where to write, and the folders below which lines are noted."""
+"""Environment variables: the folder to write to, and the folders whose lines are recorded."""
 
 
 def begin(folder: str, roots: tuple[str, ...]) -> None:
-    """Note lines from now on.
+    """Record lines from now on.
 
     Args:
-        folder: Where every process writes a file of lines "PATH<tab>LINE".
-        roots: Folders, with a separator at their end.
+        folder: Folder in which every process writes a file with lines "PATH<tab>LINE".
+        roots: Folders, with a separator at the end.
     """
     name = os.path.join(folder, f"{os.getpid()}-{os.urandom(4).hex()}")
     out = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

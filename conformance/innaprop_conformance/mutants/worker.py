@@ -1,10 +1,10 @@
-"""The process of one backend: ``python -m innaprop_conformance.mutants.worker``.
+"""The worker process of one backend: ``python -m innaprop_conformance.mutants.worker``.
 
-Its standard input is a line ``{"backend": name, "updates": n, "truths": folder or null}``, and then
-either ``{"follow": n}``, to follow the first and the last case of each family for n updates, or one
-line for each mutant: ``{"fault": object, "seconds": n}``. It answers each by ``{"catch": object or
-null, "late": text or null, "unwell": text or null}``; the last says that the backend fails without
-the mutant too, so that it needs a new process.
+It reads a line ``{"backend": name, "updates": n, "truths": folder or null}``, and then either
+``{"follow": n}``, to run the first and the last case of each family for n updates, or a line for
+each mutant: ``{"fault": object, "seconds": n}``. It answers each mutant by ``{"catch": object or
+null, "late": text or null, "unwell": text or null}``. "unwell" means that the backend now fails
+without the mutant too, so that it needs a new process.
 """
 
 import json
@@ -22,7 +22,7 @@ from innaprop_conformance.processes import answers
 
 
 def main() -> None:
-    """Do what standard input says."""
+    """Run the jobs read from standard input."""
     job = json.loads(sys.stdin.readline())
     say = answers()
     hunter = Hunter(job["backend"], job["updates"], job["truths"] and Path(job["truths"]))
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def follow_some(name: str, updates: int) -> None:
-    """Follow the first and the last case of each family, in every dtype."""
+    """Run the first and the last case of each family, in every dtype."""
     backend = load_backend(name)()
     for dtype in backend.dtypes:
         asked = backend.asked(backend.cases(), dtype).values()
@@ -46,12 +46,12 @@ def follow_some(name: str, updates: int) -> None:
             try:
                 backend.follow(replace(case, steps=min(updates, case.steps)), dtype)
             except Exception:
-                traceback.print_exc()  # What a shortened case cannot do says nothing of lines.
+                traceback.print_exc()  # A shortened case may fail; its lines count all the same.
 
 
 def judged(hunter: Hunter, fault: Fault, seconds: float) -> dict[str, Any]:
-    """Return the answer on one mutant."""
-    changed(fault)  # That it does not fit is no catch.
+    """Return the answer for one mutant."""
+    changed(fault)  # Raises if the mutant does not fit, which must not count as a catch.
     catch, late = None, None
     try:
         catch = hunter.hunt(fault, seconds)
@@ -64,7 +64,7 @@ def judged(hunter: Hunter, fault: Fault, seconds: float) -> dict[str, Any]:
 
 
 def _unwell(hunter: Hunter, catch: Catch | None) -> str | None:
-    """Return what is wrong without the mutant: its traces in a framework, say."""
+    """Return what is wrong without the mutant, such as its traces in a framework; or None."""
     if catch is None or not catch.case:
         return None
     try:

@@ -1,1 +1,1 @@
-"""A small network on scikit-learn's handwritten digits, trained alike in every framework."""
+"""A small network for scikit-learn's handwritten digits, trained alike in every framework."""

@@ -1,4 +1,4 @@
-"""The task in Keras, on whichever backend Keras was imported with."""
+"""The task in Keras, on the backend with which Keras was imported."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     Args:
         task: What to train.
         optimizer: "INNAprop" or "AdamW".
-        progress: Told the number of steps done after each.
+        progress: Called after every step with the number of steps done.
     """
     keras.config.set_floatx("float32")
     model = keras.Sequential(
@@ -35,7 +35,7 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     model.compile(optimizer=opt, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     losses = []
     for done, (x, y) in enumerate(task.batches(), start=1):
-        # The loss that Keras returns is the mean since the last reset.
+        # Keras returns the mean loss since the last reset.
         model.reset_metrics()
         losses.append(float(model.train_on_batch(x, y)))
         progress(done)

@@ -1,4 +1,4 @@
-"""The task in NumPy, float64, with backpropagation written out: the others' ground truth."""
+"""The task in NumPy in float64, with explicit backpropagation: the reference for the others."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ def train(task: Task, progress: Callable[[int], None]) -> Training:
 
     Args:
         task: What to train.
-        progress: Told the number of steps done after each.
+        progress: Called after every step with the number of steps done.
     """
     optimizer = INNAprop([w.astype(np.float64) for w in task.weights()], task.hyperparameters)
     losses = []

@@ -18,7 +18,7 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     Args:
         task: What to train.
         optimizer: "INNAprop" or "AdamW".
-        progress: Told the number of steps done after each.
+        progress: Called after every step with the number of steps done.
     """
     jax.config.update("jax_enable_x64", False)  # type: ignore[no-untyped-call]
     h = task.hyperparameters

@@ -1,4 +1,4 @@
-"""The task: data, initial weights, batches and hyperparameters, the same for everybody."""
+"""The task: data, initial weights, batches and hyperparameters, the same in every framework."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Training:
-    """What a training run left."""
+    """The results of a training run."""
 
     losses: list[float]
-    """Mean cross-entropy of every step's batch, before its update, in nats."""
+    """Mean cross-entropy of each step's batch before the update, in nats."""
     accuracy: float
-    """Share of the test images recognised, in [0, 1]."""
+    """Fraction of the test images classified correctly, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Task:
         batch_size: Images per update. Default 64.
         hidden: Hidden units. Default 32.
         seed: Seeds the split, the initial weights and the batches. Default 0.
-        hyperparameters: Default those of the paper, weight decay 0.01 and gamma 1e-3.
+        hyperparameters: Default: the paper's, with weight decay 0.01 and gamma 1e-3.
     """
 
     steps: int = 400

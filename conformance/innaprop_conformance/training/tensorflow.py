@@ -1,4 +1,4 @@
-"""The task in TensorFlow without Keras: variables, a tape and ``tf.function``."""
+"""The task in TensorFlow without Keras: variables, a gradient tape and ``tf.function``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ def train(task: Task, progress: Callable[[int], None]) -> Training:
 
     Args:
         task: What to train.
-        progress: Told the number of steps done after each.
+        progress: Called after every step with the number of steps done.
     """
     variables = w1, b1, w2, b2 = [tf.Variable(w) for w in task.weights()]
     h = task.hyperparameters

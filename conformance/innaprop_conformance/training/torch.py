@@ -14,7 +14,7 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     Args:
         task: What to train.
         optimizer: "INNAprop" or "AdamW".
-        progress: Told the number of steps done after each.
+        progress: Called after every step with the number of steps done.
     """
     first, second = torch.nn.Linear(64, task.hidden), torch.nn.Linear(task.hidden, 10)
     model = torch.nn.Sequential(first, torch.nn.ReLU(), second)

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -167,7 +169,9 @@ def train(failing):
 @pytest.mark.parametrize("run", RUNS)
 def test_failures_are_named(run):
     failing = RUNS[run]
-    with pytest.warns(DiagnosticsWarning, match=failing.name) as warned:
+    # pytest.warns would raise again what pyproject.toml ignores of Keras.
+    with warnings.catch_warnings(record=True) as caught:
         diagnostics = train(failing)
-    assert len(warned) == 1
+    (warned,) = (w for w in caught if issubclass(w.category, DiagnosticsWarning))
+    assert failing.name in str(warned.message)
     assert_named(failing, diagnostics.findings)

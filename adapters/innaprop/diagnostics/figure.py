@@ -17,15 +17,17 @@ PANELS = (
 """Label, scale and curves of each panel."""
 
 
-def draw(records: Sequence[Record], findings: Sequence[Finding] = ()) -> Any:
+def draw(records: Sequence[Record], findings: Sequence[Finding] = (), figure: Any = None) -> Any:
     """Draw losses, sizes, momentum and shares of elements over the updates.
 
     Args:
         records: What to draw; at least one.
         findings: Signatures, marked at the update where they were seen. Default none.
+        figure: An empty matplotlib Figure to draw into. Default None: a new one, which belongs to
+            no window.
 
     Returns:
-        A matplotlib Figure that belongs to no window.
+        The Figure.
 
     Raises:
         ImportError: There is no matplotlib.
@@ -35,7 +37,7 @@ def draw(records: Sequence[Record], findings: Sequence[Finding] = ()) -> Any:
         raise ValueError("records must hold at least one record, got none")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+    figure = figure or Figure(figsize=(8.0, 5.6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).flat
     for axes, (label, scale, names) in zip(panels, PANELS, strict=True):
         for name, colour in zip(names, COLOURS, strict=False):

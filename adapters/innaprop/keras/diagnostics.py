@@ -207,6 +207,11 @@ def _watched(optimizer: Any, groups: Any, step: Callable[..., Any], args: Any) -
 
     def apply(grads: Any, trainable_variables: Any = None) -> Any:
         grads = list(grads)
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        if not optimizer.built:  # As the first update would.
+            with keras.name_scope(optimizer.name, caller=optimizer):
+                optimizer.build(trainable_variables)
         measured.update(_measure(optimizer, grads, trainable_variables, groups))
         return plain(grads, trainable_variables)
 

@@ -11,6 +11,8 @@ framework, each loaded when it is first asked for:
 ``FAST_TRAINING`` and ``BEST_ACCURACY`` are the paper's two choices of (alpha, beta):
 ``INNAprop(params, **innaprop.FAST_TRAINING)``.
 
+``innaprop.diagnostics`` says during a run what it does, and names the failures that it shows.
+
 ``plan`` says before a run what its numbers will do, beside AdamW's.
 
 ``save_state`` and ``load_state`` move a run from one framework to another; ``read_state`` shows
@@ -22,6 +24,7 @@ import inspect
 from importlib import metadata
 from types import ModuleType
 
+from innaprop import diagnostics
 from innaprop.planning import plan
 from innaprop.portable import load_state, read_state, save_state
 from innaprop_core import BEST_ACCURACY, FAST_TRAINING
@@ -30,6 +33,7 @@ __all__ = [
     "BEST_ACCURACY",
     "FAST_TRAINING",
     "__version__",
+    "diagnostics",
     "keras",
     "load_state",
     "optax",

@@ -58,6 +58,7 @@ def test_pages_have_titles_of_their_own(site):
         ("optax", "innaprop.optax.INNApropState.momentum"),
         ("optax", "innaprop.optax.psi"),
         ("plan", "innaprop.plan"),
+        ("diagnostics", "innaprop.diagnostics.Diagnostics"),
         ("state", "innaprop.save_state"),
         ("state", "innaprop.portable.ParameterState"),
         ("core", "innaprop_core.INNAprop.step"),

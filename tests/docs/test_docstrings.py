@@ -17,6 +17,14 @@ MODULES = [
     "innaprop.keras.optimizer",
     "innaprop.tensorflow.optimizer",
     "innaprop.optax.transformation",
+    "innaprop.diagnostics",
+    "innaprop.diagnostics.measure",
+    "innaprop.diagnostics.record",
+    "innaprop.diagnostics.signatures",
+    "innaprop.torch.diagnostics",
+    "innaprop.keras.diagnostics",
+    "innaprop.tensorflow.diagnostics",
+    "innaprop.optax.diagnostics",
     "innaprop.planning",
     "innaprop.planning.motion",
     "innaprop.portable.api",
@@ -32,6 +40,10 @@ WITH_EXAMPLES = [
     "innaprop.keras.optimizer",
     "innaprop.tensorflow.optimizer",
     "innaprop.optax.transformation",
+    "innaprop.torch.diagnostics",
+    "innaprop.keras.diagnostics",
+    "innaprop.tensorflow.diagnostics",
+    "innaprop.optax.diagnostics",
 ]
 
 EXAMINE = """

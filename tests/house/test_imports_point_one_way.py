@@ -13,11 +13,15 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
-SHARED = {"extras", "forms", "planning", "portable"}
+SHARED = {"diagnostics", "extras", "forms", "planning", "portable"}
 """What adapters share, and what imports no adapter."""
 RUNS = {"__main__": {"command"}, "command": {"planning"}}
 """What a module is there to run."""
-LIBRARIES = {"planning": {"matplotlib"}, "portable": {"safetensors"}}
+LIBRARIES = {
+    "diagnostics": {"matplotlib"},
+    "planning": {"matplotlib"},
+    "portable": {"safetensors"},
+}
 """What shared modules draw, read and write with."""
 
 
@@ -101,6 +105,7 @@ def test_what_the_suite_imports_is_in_its_extra():
     "module",
     [
         "innaprop",
+        "innaprop.diagnostics",
         "innaprop_core",
         "innaprop_conformance.cli",
         "innaprop_conformance.backends.torch",

@@ -3,6 +3,7 @@
 from innaprop.extras import Extra
 
 with Extra("keras"):
+    from innaprop.keras.diagnostics import Diagnostics
     from innaprop.keras.optimizer import INNAprop
 
-__all__ = ["INNAprop"]
+__all__ = ["Diagnostics", "INNAprop"]

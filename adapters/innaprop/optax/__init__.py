@@ -3,6 +3,7 @@
 from innaprop.extras import Extra
 
 with Extra("optax", ("optax", "jax")):
+    from innaprop.optax.diagnostics import measure
     from innaprop.optax.transformation import INNApropState, innaprop, master_weights, psi
 
-__all__ = ["INNApropState", "innaprop", "master_weights", "psi"]
+__all__ = ["INNApropState", "innaprop", "master_weights", "measure", "psi"]

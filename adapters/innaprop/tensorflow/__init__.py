@@ -3,6 +3,7 @@
 from innaprop.extras import Extra
 
 with Extra("tensorflow"):
+    from innaprop.tensorflow.diagnostics import TensorBoard, measure
     from innaprop.tensorflow.optimizer import INNAprop
 
-__all__ = ["INNAprop"]
+__all__ = ["INNAprop", "TensorBoard", "measure"]

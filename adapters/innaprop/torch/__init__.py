@@ -3,6 +3,7 @@
 from innaprop.extras import Extra
 
 with Extra("torch"):
+    from innaprop.torch.diagnostics import Diagnostics, measure
     from innaprop.torch.groups import param_groups
     from innaprop.torch.in_backward import StepInBackward, step_in_backward
     from innaprop.torch.optimizer import INNAprop
@@ -13,9 +14,11 @@ with Extra("torch"):
     )
 
 __all__ = [
+    "Diagnostics",
     "INNAprop",
     "StepInBackward",
     "check_state_dict",
+    "measure",
     "optimizer_cls_and_kwargs",
     "param_groups",
     "register_with_timm",

@@ -1,0 +1,17 @@
+"""A doctor during the run: what an update does, and the failures that a run shows."""
+
+from innaprop.diagnostics.record import Group, Record
+from innaprop.diagnostics.recorder import Diagnostics, DiagnosticsWarning
+from innaprop.diagnostics.signatures import Finding, find
+from innaprop.diagnostics.writers import CSV, TensorBoard
+
+__all__ = [
+    "CSV",
+    "Diagnostics",
+    "DiagnosticsWarning",
+    "Finding",
+    "Group",
+    "Record",
+    "TensorBoard",
+    "find",
+]

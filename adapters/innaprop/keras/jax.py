@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from innaprop.forms import Row, functional, looking_back
 from innaprop.keras import options
 
-
 WORDS = "int32"
 """Dtype of packed states."""
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 from innaprop.forms import Row, looking_back, variables
 from innaprop.keras import options
 
-
 WORDS = "uint32"
 """Dtype of packed states."""
 pack = variables.pack

@@ -63,8 +63,8 @@ class INNAprop(tf.Module):
     Attributes:
         iterations: Calls of ``apply_gradients``, a ``tf.Variable`` of int64.
         momentums: The momentum of every variable met so far, in that order; of the variable's
-            shape and dtype, float32 for 16 bits. With ``state_bits=16`` uint32 words, which momentum
-            and second moment are packed into.
+            shape and dtype, float32 for 16 bits. With ``state_bits=16`` uint32 words, which
+            momentum and second moment are packed into.
         second_moments: Likewise the second moment; None with ``state_bits=16``.
         updates: Likewise the updates made, int64: a variable that had no gradient at some
             iterations has fewer.

@@ -12,7 +12,7 @@ class TorchCompiled(WithCompiler, TorchBackend):
     mode = "compiled"
     # A step without one of its gradients is compiled anew.
     features = PLAIN - {"long runs", "missing gradients"}
-    dtypes = ("float32",)
+    dtypes = ("float32", "float32+state16")
     optimizers = ()
 
     @classmethod

@@ -32,6 +32,9 @@ LATTICE = -0x61C88647
 LARGEST = 15.873046875
 """In size, of a momentum."""
 
+STATE_BITS = (32, 16)
+"""What ``state_bits`` may be: bits of each of the two numbers of a parameter's state."""
+
 _MANTISSA_OF_M, _LOW_OF_M = 12, -3
 _MANTISSA_OF_V, _LOW_OF_V, _COARSE_OF_V = 10, -47, 22
 _COARSER = 5
@@ -68,6 +71,25 @@ class Operations(Protocol):
     @property
     def shift(self) -> Callable[[Any, int], Any]:
         """int32 shifted to the right by a constant, arithmetically."""
+
+
+def check_storage(state_bits: Any, seed: Any) -> None:
+    """Refuse options of how state is stored.
+
+    Args:
+        state_bits: One of ``STATE_BITS``.
+        seed: Any integer.
+
+    Raises:
+        TypeError: One is not an integer.
+        ValueError: ``state_bits`` is another number.
+    """
+    for name, value in (("state_bits", state_bits), ("seed", seed)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+    if state_bits not in STATE_BITS:
+        allowed = ", ".join(map(str, STATE_BITS))
+        raise ValueError(f"state_bits must be one of {allowed}, got {state_bits}")
 
 
 def draw(k: Any, seed: int = 0) -> Any:

@@ -131,6 +131,27 @@ def named(trainer):
     return {f"w{i}": weight for i, weight in enumerate(trainer.weights)}
 
 
+def mirrored_words(folder):
+    """A state of 16 bits on two replicas, eager and in a function, and on one device."""
+    strategy = two_cpus()
+    gradients = np.random.default_rng(0).normal(size=(5, 4, 8)).astype(np.float32)
+    single = tf.Variable(tf.ones((4, 8)))
+    alone = INNAprop(1e-2, state_bits=16, seed=3)
+    for g in gradients:
+        alone.apply([g], [single])
+    for wrap in (lambda f: f, tf.function):
+        with strategy.scope():
+            w = tf.Variable(tf.ones((4, 8)))
+            optimizer = INNAprop(1e-2, state_bits=16, seed=3)
+            optimizer.build([w])
+        step = wrap(lambda g, o=optimizer, w=w: strategy.run(lambda: o.apply([g / 2], [w])))
+        for g in gradients:
+            step(tf.constant(g))
+        for values, expected in ((optimizer.momentums[0], alone.momentums[0]), (w, single)):
+            for value in values.values:
+                np.testing.assert_array_equal(value.numpy(), expected.numpy())
+
+
 def mirrored(folder):
     """Every way of two replicas, in one process."""
     strategy = two_cpus()

@@ -1,5 +1,9 @@
 """TensorFlow, on a ``tf.Variable`` and its state: operation by operation, or for XLA.
 
+A state of 16 bits is a ``tf.Variable`` of words in the place of the momentum, and there is none in
+that of the second moment. Its update, of some sixty operations, is compiled by XLA where there is
+one, also in an eager loop.
+
 Operation by operation this is the core's update with the gradient's share of the momentum left for
 the end. With w = m' + beta u + lambda theta, the direction of the whole move::
 
@@ -12,14 +16,14 @@ which takes fewer passes over memory, some of them in place.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from numbers import Real
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from innaprop.forms import Form, Row, looking_back, residual
-from innaprop_core import momentum
+from innaprop_core import momentum, packed
 from innaprop_core.momentum import Coefficients
 
 FORM = Form(
@@ -71,6 +75,35 @@ def read(variable: Any, remainder: Any, dtype: Any) -> Any:
     return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
+WORDS = tf.uint32
+"""Dtype of words: TensorFlow keeps variables of int32 in the host's memory."""
+
+
+def moments(m: Any, v: Any) -> tuple[Any, Any]:
+    """Return momentum and second moment as tensors: of words, if v is None, what they hold."""
+    m = tf.convert_to_tensor(m)
+    if v is not None:
+        return m, tf.convert_to_tensor(v)
+    return packed.unpack(tf.bitcast(m, tf.int32), _OPERATIONS)
+
+
+def pack(m: Any, v: Any, draw: Any) -> Any:
+    """Return the words that hold a float32 momentum and second moment, rounded.
+
+    Args:
+        m: Momentum; tensor of any shape, fully defined.
+        v: Second moment, likewise.
+        draw: Number of the draw, from ``innaprop_core.packed.draw``; a number or a 0-d tensor.
+
+    Returns:
+        uint32 tensor of that shape.
+    """
+    m = tf.convert_to_tensor(m)
+    indices = tf.reshape(tf.range(m.shape.num_elements(), dtype=tf.int32), m.shape)
+    turned = packed.turn_of(tf.cast(draw, tf.int32), _OPERATIONS)
+    return tf.bitcast(packed.pack(m, v, indices, turned, _OPERATIONS), WORDS)
+
+
 def in_xla() -> bool:
     """Return whether XLA will compile what is being traced. Only speed depends on it.
 
@@ -83,26 +116,36 @@ def in_xla() -> bool:
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
-def updates(c: Coefficients, count: int, dtype: Any, looks_back: bool) -> list[Update]:
+def updates(
+    c: Coefficients, count: int, dtype: Any, looks_back: bool, packs: bool = False
+) -> list[Update]:
     """Return for each of some variables what makes its update.
 
     That takes a row: a floating ``tf.Variable``, its dense gradient of m's dtype, m and v as
-    ``tf.Variable`` of at least float32, and of a 16-bit variable the residual, an int16
-    ``tf.Variable``, or None. It writes into all but the gradient.
+    ``tf.Variable`` of at least float32, or words and None, and of a 16-bit variable the residual,
+    an int16 ``tf.Variable``, or None. It writes into all but the gradient.
 
     Args:
-        c: The scalars of this update, numbers or 0-d float64 tensors; the bias correction may be a
-            vector with one element per variable.
+        c: The scalars of this update, numbers or 0-d float64 tensors; bias correction and draw may
+            be vectors with one element per variable.
         count: How many variables there are.
-        dtype: The dtype of their m and v.
+        dtype: The dtype of their m and v; float32 of words.
         looks_back: Whether ``looking_back`` is valid, and XLA compiles.
+        packs: Whether their states are words. Default False.
     """
     corrections = tf.broadcast_to(tf.convert_to_tensor(c.bias_correction, tf.float64), [count])
-    if looks_back:
+    if looks_back or packs:
         # XLA computes in place what belongs to one variable.
-        of_all = Coefficients(*(_cast(x, dtype) for x in c._replace(bias_correction=1.0)))
+        shared = c._replace(bias_correction=1.0, draw=0.0)
+        of_all = Coefficients(*(_cast(x, dtype) for x in shared))
         own = tf.unstack(tf.cast(corrections, dtype), count)
-        return [partial(_look_back, c=of_all._replace(bias_correction=own_)) for own_ in own]
+        draws = tf.unstack(tf.broadcast_to(tf.cast(c.draw, tf.int32), [count])) if packs else own
+        compiles = packs and not in_xla() and _has_xla()
+        update = _compiled if compiles else partial(_at_once, looks_back=looks_back)
+        return [
+            partial(update, c=of_all._replace(bias_correction=correction, draw=draw))
+            for correction, draw in zip(own, draws, strict=True)
+        ]
     # An operation on one number takes TensorFlow as long as one on thousands.
     roots = tf.sqrt(corrections)
     beta = tf.math.divide_no_nan(c.impulse, c.gamma)
@@ -158,14 +201,64 @@ def _in_steps(row: Row, c: Coefficients, s: _Scalars) -> None:
     _add(m, s.drive, u)
 
 
-def _look_back(row: Row, c: Coefficients) -> None:
-    """Update by expressions that XLA turns into one loop for each of theta, m and v."""
-    theta = read(row.theta, row.residual, row.m.dtype)
-    values = Row(theta, row.g, tf.convert_to_tensor(row.m), tf.convert_to_tensor(row.v))
-    change, m, v = looking_back.update(values, c, tf.sqrt)
-    row.v.assign(v)
-    _write(row.theta, row.residual, theta + change)
-    row.m.assign(m)
+def _at_once(row: Row, c: Coefficients, looks_back: bool) -> None:
+    """Update by expressions that XLA turns into one loop for each variable it writes."""
+    theta = read(row.theta, row.residual, row.g.dtype)
+    m, v = moments(row.m, row.v)
+    if looks_back:
+        change, m, v = looking_back.update(Row(theta, row.g, m, v), c, tf.sqrt)
+        theta = theta + change
+    else:
+        theta, m, v = momentum.step(theta, m, v, row.g, c, tf.sqrt)
+    if row.v is not None:
+        row.v.assign(v)
+    _write(row.theta, row.residual, theta)
+    row.m.assign(m if row.v is not None else pack(m, v, c.draw))
+
+
+def _compiled(row: Row, c: Coefficients) -> None:
+    """Update a row whose state is words by a function that XLA compiles."""
+    theta, g, words, _, remainder = row
+    values = [None if x is None else tf.convert_to_tensor(x) for x in (theta, remainder, g, words)]
+    of_kind = _function(theta.dtype, theta.shape, remainder is not None)
+    new_theta, new_remainder, new_words = of_kind(*values, c)
+    if remainder is not None:
+        remainder.assign(new_remainder)
+    theta.assign(new_theta)
+    words.assign(new_words)
+
+
+@cache
+def _function(dtype: Any, shape: Any, with_residual: bool) -> Any:
+    """Return ``_of_words`` compiled, a function of its own for each kind of variable.
+
+    TensorFlow warns of functions that are traced often, which it tells apart by their code: a
+    partial has none.
+    """
+    return tf.function(partial(_of_words), jit_compile=True, autograph=False)
+
+
+def _of_words(theta: Any, remainder: Any, g: Any, words: Any, c: Coefficients) -> Any:
+    """Return parameter, residual and words after the update."""
+    dtype = theta.dtype
+    value = read(theta, remainder, g.dtype)
+    value, m, v = momentum.step(value, *moments(words, None), g, c, tf.sqrt)
+    if remainder is not None:
+        theta, remainder = split(value, dtype)
+    else:
+        theta = tf.cast(value, dtype)
+    return theta, remainder, pack(m, v, c.draw)
+
+
+@cache
+def _has_xla() -> bool:
+    """Return whether this TensorFlow can compile by XLA."""
+    with tf.init_scope():
+        try:
+            tf.function(tf.identity, jit_compile=True)(tf.constant(0.0))
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 def _write(variable: Any, remainder: Any, value: Any) -> None:

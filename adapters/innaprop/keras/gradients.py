@@ -11,12 +11,12 @@ SIXTEEN_BITS = ("bfloat16", "float16")
 _DTYPES = ("float32", "float64", *SIXTEEN_BITS)
 
 
-def check_variables(variables: Iterable[Any]) -> None:
+def check_variables(variables: Iterable[Any], state_bits: int) -> None:
     """Refuse what an optimizer cannot be built with.
 
     Raises:
         TypeError: One is no variable of this Keras and its backend, or is neither float32,
-            float64, bfloat16 nor float16.
+            float64, bfloat16 nor float16; or it is float64, and ``state_bits`` is 16.
     """
     for variable in variables:
         if not (isinstance(variable, keras.Variable) or _is_tf_variable(variable)):
@@ -25,6 +25,11 @@ def check_variables(variables: Iterable[Any]) -> None:
                 f"{type(variable).__module__}.{type(variable).__name__}: {variable!r}"
             )
         dtype = keras.backend.standardize_dtype(variable.dtype)
+        if dtype == "float64" and state_bits == 16:
+            raise TypeError(
+                "state_bits=16 needs variables of float32, bfloat16 or float16, got float64 for "
+                f"{path(variable)}"
+            )
         if dtype not in _DTYPES and not getattr(variable, "overwrite_with_gradient", False):
             raise TypeError(
                 "variables must be float32, float64, bfloat16 or float16, got "

@@ -11,14 +11,8 @@ from keras import ops
 
 from innaprop.forms import Row
 from innaprop.keras import averages, names, options, state
-from innaprop.keras.gradients import (
-    SIXTEEN_BITS,
-    check_gradients,
-    check_variables,
-    dense,
-    path,
-)
-from innaprop_core import momentum
+from innaprop.keras.gradients import SIXTEEN_BITS, check_gradients, check_variables, dense
+from innaprop_core import momentum, packed
 
 _FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
 """Which form of each backend knows residuals."""
@@ -26,7 +20,7 @@ _FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
 
 @keras.saving.register_keras_serializable(package="innaprop")
 class INNAprop(keras.optimizers.Optimizer):
-    """INNAprop, with AdamW's memory: two variables of state per model variable.
+    """INNAprop, with AdamW's memory: two variables of state per model variable, or half of it.
 
     Args:
         learning_rate: The paper's gamma, in [0, beta); a float, a
@@ -48,6 +42,9 @@ class INNAprop(keras.optimizers.Optimizer):
         residual: Keep 16 more bits for every bfloat16 or float16 variable, such that both together
             are the float32 trajectory, of float16 within its range. Without, small steps vanish in
             the rounding. Default True.
+        state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
+            bfloat16 and float16 variables. Default 32.
+        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default 0.
         name: Name of the optimizer. Default "innaprop", numbered as Keras numbers names: the
             second one that is made is "innaprop_1".
         **keras_kwargs: What every Keras optimizer takes: ``clipnorm``, ``clipvalue``,
@@ -55,12 +52,14 @@ class INNAprop(keras.optimizers.Optimizer):
             ``loss_scale_factor``, ``gradient_accumulation_steps``.
 
     Raises:
-        TypeError: An argument is not a number, or a schedule gives none.
+        TypeError: An argument is not a number, ``state_bits`` or ``seed`` no integer, or a schedule
+            gives no number.
         ValueError: An argument is outside its range, learning_rate >= beta (of a schedule the
             first), or an argument has another name here than in other optimizers.
 
     State per variable: momentum and second moment, of the variable's shape and dtype, float32 for
-    16-bit ones; for those also the residual (int16). All start at zero.
+    16-bit ones, or with ``state_bits=16`` one variable of 32-bit integers that both are packed
+    into; for 16-bit variables also the residual (int16). All start at zero.
 
     The arithmetic is done in the state's dtype. Keras holds the learning rate in
     ``keras.config.floatx()``: in float64 work set that to "float64" too. As in every Keras
@@ -87,6 +86,8 @@ class INNAprop(keras.optimizers.Optimizer):
         *,
         decay_momentum: bool = True,
         residual: bool = True,
+        state_bits: int = 32,
+        seed: int = 0,
         name: str | None = None,
         **keras_kwargs: Any,
     ) -> None:
@@ -101,6 +102,7 @@ class INNAprop(keras.optimizers.Optimizer):
         options.check_options({**scalars, "decay_momentum": decay_momentum}, learning_rate)
         if not isinstance(residual, bool):
             raise TypeError(f"residual must be True or False, got {residual!r}")
+        packed.check_storage(state_bits, seed)
         plain = {k: float(v) if isinstance(v, Real) else v for k, v in scalars.items()}
         super().__init__(
             learning_rate=float(learning_rate)
@@ -114,6 +116,7 @@ class INNAprop(keras.optimizers.Optimizer):
             setattr(self, key, value)
         self.decay_momentum = decay_momentum
         self.residual = residual
+        self._state_bits, self._seed = state_bits, seed
         self._excluded_names: list[str] = []
         self._exclusions_are_set = False
         self._decays: list[bool] = []
@@ -133,12 +136,22 @@ class INNAprop(keras.optimizers.Optimizer):
         options.check_learning_rate(learning_rate, self)
         keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
 
+    @property
+    def state_bits(self) -> int:
+        """Bits of each of the two numbers of a parameter's state, as given."""
+        return self._state_bits
+
+    @property
+    def seed(self) -> int:
+        """Where the draws begin by which a state of 16 bits is rounded, as given."""
+        return self._seed
+
     def build(self, variables: Any) -> None:
         """Create the state of every variable, all zero.
 
         Args:
             variables: The model's trainable variables: float32, float64, bfloat16 or
-                float16.
+                float16; with ``state_bits=16`` not float64.
 
         Raises:
             TypeError: One is no variable of this Keras, or of another dtype. Nothing has been
@@ -147,11 +160,9 @@ class INNAprop(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
-        check_variables(variables)
+        check_variables(variables, self.state_bits)
         super().build(variables)
-        self._momentums, self._second_moments = self.add_optimizer_variables(
-            variables, ["momentum", "second_moment"]
-        )
+        self._momentums, self._second_moments = state.add(self, variables)
         self._decays = [self._use_weight_decay(v) for v in variables]
         self._residuals = [
             self.add_variable_from_reference(v, "residual")
@@ -165,7 +176,8 @@ class INNAprop(keras.optimizers.Optimizer):
     ) -> Any:
         """Add a variable of the optimizer, as Keras does; no float of it has 16 bits.
 
-        What belongs to a 16-bit variable is float32, but for the residual, which is int16.
+        What belongs to a 16-bit variable is float32, but for the residual, which is int16. A packed
+        state is of 32-bit integers.
 
         Args:
             shape: Its shape.
@@ -173,9 +185,9 @@ class INNAprop(keras.optimizers.Optimizer):
             dtype: Its dtype. Default ``keras.config.floatx()``.
             **keras_kwargs: ``aggregation``, ``layout``, ``name``.
         """
-        if dtype is not None and keras.backend.standardize_dtype(dtype) in SIXTEEN_BITS:
-            is_residual = (keras_kwargs.get("name") or "").endswith("_residual")
-            dtype = "int16" if is_residual else "float32"
+        if dtype is not None:
+            name = keras_kwargs.get("name") or ""
+            dtype = state.dtype_of(name, keras.backend.standardize_dtype(dtype))
         return super().add_variable(shape, initializer, dtype, **keras_kwargs)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
@@ -223,7 +235,7 @@ class INNAprop(keras.optimizers.Optimizer):
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
-                check_variables(trainable_variables)
+                check_variables(trainable_variables, self.state_bits)
             check_gradients(grads, trainable_variables)
             if len({self._var_key(v) for v in trainable_variables}) < len(trainable_variables):
                 raise ValueError("trainable_variables must name each variable once")
@@ -290,27 +302,12 @@ class INNAprop(keras.optimizers.Optimizer):
         # Once for all variables, and before the first is changed.
         options.check_step(self, learning_rate)
         if keras.backend.backend() == "torch":
-            self._update_lists(grads, trainable_variables, learning_rate)
+            from innaprop.keras import torch
+
+            pairs = zip(grads, trainable_variables, strict=True)
+            torch.update(self, self._rows(pairs), learning_rate)
         else:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
-
-    def _update_lists(self, grads: Any, variables: Any, learning_rate: Any) -> None:
-        """Make one update on PyTorch: of all variables that are alike at once."""
-        from innaprop.keras import torch as lists
-
-        alike: dict[Any, list[Any]] = {}
-        for gradient, variable in zip(grads, variables, strict=True):
-            i = self._get_variable_index(variable)
-            slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-            row = Row(variable.value, gradient, *(None if s is None else s.value for s in slots))
-            key = row.theta.device, row.theta.dtype, self._decay(i)
-            alike.setdefault(key, []).append(row)
-        for (device, _, decay), rows in alike.items():
-            if lists.reads_numbers(device):
-                c = options.coefficients_in_numbers(self, decay, learning_rate)
-            else:
-                c = options.coefficients_in(rows[0].m.dtype, self, decay, learning_rate)
-            lists.update(rows, c)
 
     def _distributed_tf_update_step(
         self, distribution: Any, grads_and_vars: Any, learning_rate: Any
@@ -318,13 +315,17 @@ class INNAprop(keras.optimizers.Optimizer):
         """Make one update on TensorFlow: Keras calls this across the replicas."""
         from innaprop.keras import tensorflow
 
+        tensorflow.update(self, distribution, self._rows(grads_and_vars), learning_rate)
+
+    def _rows(self, grads_and_vars: Any) -> list[tuple[Row, float]]:
+        """Return for each variable its row, of the backend's variables, and its weight decay."""
         rows = []
         for gradient, variable in grads_and_vars:
             i = self._get_variable_index(variable)
             slots = self._momentums[i], self._second_moments[i], self._residuals[i]
             values = (None if slot is None else slot.value for slot in slots)
             rows.append((Row(variable, gradient, *values), self._decay(i)))
-        tensorflow.update(self, distribution, rows, learning_rate)
+        return rows
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Make one update of one variable; Keras calls this, on JAX.
@@ -366,11 +367,12 @@ class INNAprop(keras.optimizers.Optimizer):
         Source: arXiv 2410.05871, Algorithm 1.
         """
         theta = self.master_weights(parameter)
-        m = self._momentums[self._get_variable_index(parameter)]
+        i = self._get_variable_index(parameter)
+        m, _ = state.moments(self._momentums[i], self._second_moments[i])
         last = ops.maximum(ops.convert_to_tensor(self.iterations) - 1, 0)
         return momentum.psi_from_momentum(
             theta,
-            ops.convert_to_tensor(m),
+            m,
             alpha=options.at(self.alpha, last),
             beta=options.at(self.beta, last),
         )
@@ -393,7 +395,7 @@ class INNAprop(keras.optimizers.Optimizer):
         residual = self._residuals[i]
         theta = ops.stop_gradient(ops.convert_to_tensor(variable))
         if residual is None:
-            return ops.cast(theta, self._momentums[i].dtype)
+            return ops.cast(theta, state.wide(theta.dtype))
         form = import_module(f"innaprop.forms.{_FORMS[keras.backend.backend()]}")
         return form.join(theta, ops.convert_to_tensor(residual))
 
@@ -405,8 +407,7 @@ class INNAprop(keras.optimizers.Optimizer):
         Args:
             store: Anything that takes arrays by name, as a dict does.
         """
-        super().save_own_variables(store)
-        state.mark(store, self._decays)
+        state.write(store, self.variables, self._decays)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state from a store; Keras calls this when a model or its weights are loaded.
@@ -432,24 +433,7 @@ class INNAprop(keras.optimizers.Optimizer):
             return
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
-        self._take_decays(decays or self._decays)
-
-    def _take_decays(self, decays: list[bool]) -> None:
-        """Exclude what a file excludes, unless other exclusions were set here.
-
-        A config names fewer than its file, since it cannot name those of ``var_list``.
-        """
-        triples = list(zip(self._trainable_variables, decays, self._decays, strict=True))
-        differ = [path(variable) for variable, theirs, own in triples if theirs != own]
-        excludes_fewer = any(theirs and not own for _, theirs, own in triples)
-        if differ and (self._exclusions_are_set or excludes_fewer):
-            warnings.warn(
-                "the file excludes other variables from weight decay than this optimizer, whose "
-                f"exclusions stand: {', '.join(differ)}",
-                stacklevel=3,
-            )
-        else:
-            self._decays = decays
+        self._decays = state.decays_to_take(self, decays or self._decays)
 
     def set_weights(self, weights: Any) -> None:
         """Set all variables of the optimizer.
@@ -476,6 +460,8 @@ class INNAprop(keras.optimizers.Optimizer):
             "epsilon": self.epsilon,
             "decay_momentum": self.decay_momentum,
             "residual": self.residual,
+            "state_bits": self.state_bits,
+            "seed": self.seed,
             "exclude_from_weight_decay": self._excluded_names,
         }
 

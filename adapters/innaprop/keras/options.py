@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from innaprop_core import check_hyperparameters, momentum
+from innaprop_core import check_hyperparameters, momentum, packed
 from innaprop_core.momentum import Coefficients
 
 NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
@@ -188,14 +188,17 @@ def coefficients_in(
         is_number = isinstance(value, Real)
         return ops.convert_to_tensor(value, dtype) if is_number else ops.cast(value, dtype)
 
-    return _coefficients(optimizer, weight_decay, learning_rate, scalar, ops.expm1)
+    def whole(value: Any) -> Any:
+        return ops.cast(value, "int32")
+
+    return _coefficients(optimizer, weight_decay, learning_rate, scalar, whole, ops.expm1)
 
 
 def coefficients_in_numbers(
     optimizer: Any, weight_decay: float, learning_rate: Any
 ) -> Coefficients:
     """Return the scalars of an update as numbers: the learning rate and the count are read."""
-    return _coefficients(optimizer, weight_decay, learning_rate, float, math.expm1)
+    return _coefficients(optimizer, weight_decay, learning_rate, float, int, math.expm1)
 
 
 def _coefficients(
@@ -203,11 +206,12 @@ def _coefficients(
     weight_decay: float,
     learning_rate: Any,
     scalar: Callable[[Any], Any],
+    whole: Callable[[Any], Any],
     expm1: Callable[[Any], Any],
 ) -> Coefficients:
     dampings = (at(getattr(optimizer, name), optimizer.iterations) for name in SCHEDULABLE)
     alpha, beta = (value if isinstance(value, Real) else scalar(value) for value in dampings)
-    return momentum.coefficients(
+    c = momentum.coefficients(
         scalar(optimizer.iterations + 1),
         gamma=scalar(learning_rate),
         alpha=alpha,
@@ -218,3 +222,7 @@ def _coefficients(
         decay_momentum=optimizer.decay_momentum,
         expm1=expm1,
     )
+    if optimizer.state_bits == 16:
+        # In whole numbers: float32 does not hold them all.
+        c = c._replace(draw=packed.draw(whole(optimizer.iterations + 1), optimizer.seed))
+    return c

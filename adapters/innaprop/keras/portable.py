@@ -9,6 +9,7 @@ from keras import ops
 from innaprop.keras import options
 from innaprop.keras.optimizer import INNAprop
 from innaprop.keras.options import NAMES, SCHEDULABLE
+from innaprop.keras.state import backend, moments
 from innaprop.portable.fitting import (
     Target,
     by_name,
@@ -37,12 +38,13 @@ def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
     states = {}
     for i, (name, variable) in enumerate(zip(names, optimizer._trainable_variables, strict=True)):
         residual = optimizer._residuals[i]
+        m, v = moments(optimizer._momentums[i], optimizer._second_moments[i])
         decay = {"weight_decay": optimizer._decay(i)}
         states[name] = ParameterState(
             dtype=keras.backend.standardize_dtype(variable.dtype),
             step=calls // every,
-            momentum=np.array(ops.convert_to_numpy(optimizer._momentums[i])),
-            second_moment=np.array(ops.convert_to_numpy(optimizer._second_moments[i])),
+            momentum=np.array(ops.convert_to_numpy(m)),
+            second_moment=np.array(ops.convert_to_numpy(v)),
             hyperparameters={**numbers, **decay},
             psi=np.array(ops.convert_to_numpy(optimizer.psi(variable))),
             residual=None if residual is None else np.array(ops.convert_to_numpy(residual)),
@@ -72,8 +74,11 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
     )
 
     for i, own in enumerate(states.values()):
-        optimizer._momentums[i].assign(own.momentum)
-        optimizer._second_moments[i].assign(own.second_moment)
+        if optimizer.state_bits == 16:
+            optimizer._momentums[i].assign(backend().pack(own.momentum, own.second_moment, count))
+        else:
+            optimizer._momentums[i].assign(own.momentum)
+            optimizer._second_moments[i].assign(own.second_moment)
         residual = optimizer._residuals[i]
         if residual is not None:
             residual.assign(own.residual)

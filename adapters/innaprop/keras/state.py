@@ -1,32 +1,86 @@
-"""State that is saved and loaded: whole, or not at all."""
+"""State: how it is made and read, and that it is saved and loaded whole, or not at all."""
 
+import warnings
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
+
+from innaprop.keras.gradients import SIXTEEN_BITS, path
 
 _MARK = "innaprop"
 _UNBUILT = "iteration", "learning_rate"
 
 
-def mark(store: Any, decays: list[bool]) -> None:
-    """Write into a store whose state it holds: Adam's has the same shapes.
+def backend() -> Any:
+    """Return the module of this package for the backend at work."""
+    return import_module(f"innaprop.keras.{keras.backend.backend()}")
+
+
+def add(optimizer: Any, variables: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Add the state of variables to an optimizer.
+
+    Returns:
+        Momentums and second moments; of 16 bits, words that hold both, and None.
+    """
+    if optimizer.state_bits == 16:
+        words = optimizer.add_optimizer_variables(variables, "packed_state")
+        return words, [None] * len(words)
+    momentums, second_moments = optimizer.add_optimizer_variables(
+        variables, ["momentum", "second_moment"]
+    )
+    return momentums, second_moments
+
+
+def wide(dtype: Any) -> str:
+    """Return the dtype of the arithmetic for variables of a dtype."""
+    name: str = keras.backend.standardize_dtype(dtype)
+    return "float32" if name in SIXTEEN_BITS else name
+
+
+def dtype_of(name: str, dtype: str) -> str:
+    """Return what dtype a variable of the optimizer has that belongs to one of another dtype."""
+    if name.endswith("_packed_state"):
+        words: str = backend().WORDS
+        return words
+    return "int16" if dtype in SIXTEEN_BITS and name.endswith("_residual") else wide(dtype)
+
+
+def moments(m: Any, v: Any) -> tuple[Any, Any]:
+    """Return momentum and second moment as tensors: of words, if v is None, what they hold."""
+    m = ops.convert_to_tensor(m)
+    if v is not None:
+        return m, ops.convert_to_tensor(v)
+    unpacked: tuple[Any, Any] = backend().unpack(m)
+    return unpacked
+
+
+def write(store: Any, variables: list[Any], decays: list[bool]) -> None:
+    """Write an optimizer's variables into a store, and that they are its: Adam's look the same.
 
     Args:
-        store: Where the variables' values are.
+        store: Anything that takes arrays by name.
+        variables: The optimizer's variables.
         decays: Of each model variable whether it is decayed, which Keras does not save.
     """
+    for i, variable in enumerate(variables):
+        value = variable.numpy()
+        # Words are int32 in a file, whatever backend has written it.
+        store[str(i)] = value.view(np.int32) if value.dtype == np.uint32 else value
     store[_MARK] = ops.convert_to_numpy(ops.convert_to_tensor(decays, "int32"))
 
 
 def read(store: Any, variables: list[Any], trainable: int) -> tuple[list[Any], list[bool]]:
-    """Return the values that a store has for an optimizer's variables, and what ``mark`` got.
+    """Return the values that a store has for an optimizer's variables, and their decays.
 
     The state of an optimizer that was not built holds no more than count and learning rate; the
     rest is zero, and nothing is known of the decay.
 
     Args:
-        store: What ``mark`` has written into.
+        store: What ``write`` has written into.
         variables: The optimizer's variables.
         trainable: The number of model variables that it was built with.
 
@@ -50,6 +104,10 @@ def read(store: Any, variables: list[Any], trainable: int) -> tuple[list[Any], l
     if n == len(unbuilt) < len(variables):
         values += [ops.zeros(v.shape, v.dtype) for v in variables[n:]]
     check_values(values, variables)
+    values = [
+        np.asarray(value).view(np.uint32) if variable.dtype == "uint32" else value
+        for value, variable in zip(values, variables, strict=True)
+    ]
     decays = [bool(decays) for decays in store[_MARK]]
     if len(decays) not in (0, trainable):
         raise ValueError(
@@ -62,7 +120,8 @@ def check_values(values: Iterable[Any], variables: list[Any]) -> None:
     """Refuse values that are not one for each variable, of its shape.
 
     Raises:
-        ValueError: There are more or fewer, or one has another shape.
+        ValueError: There are more or fewer, or one has another shape, or is of integers where the
+            variable is of floats, or the other way round.
     """
     values = list(values)
     if len(values) != len(variables):
@@ -70,7 +129,7 @@ def check_values(values: Iterable[Any], variables: list[Any]) -> None:
             f"the state must have {len(variables)} variables, as this optimizer has, got "
             f"{len(values)}: it is of another model, of other trainable layers (frozen, or given "
             "LoRA, since the optimizer was built), or of other options (learning_rate a number or "
-            "a schedule, residual, use_ema, gradient_accumulation_steps)"
+            "a schedule, residual, state_bits, use_ema, gradient_accumulation_steps)"
         )
     for value, variable in zip(values, variables, strict=True):
         if tuple(value.shape) != tuple(variable.shape):
@@ -78,3 +137,28 @@ def check_values(values: Iterable[Any], variables: list[Any]) -> None:
                 f"the state of {variable.path} must have shape {tuple(variable.shape)}, "
                 f"got {tuple(value.shape)}"
             )
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        if variable.name not in _UNBUILT and ("float" in dtype) != ("float" in variable.dtype):
+            raise ValueError(
+                f"the state of {variable.path} must be {variable.dtype}, got {dtype}: it is of "
+                "other options (state_bits, residual)"
+            )
+
+
+def decays_to_take(optimizer: Any, decays: list[bool]) -> list[bool]:
+    """Return which variables decay after loading: as a file says, or as was set here.
+
+    A config names fewer exclusions than its file, since it cannot name those of ``var_list``.
+    """
+    own = optimizer._decays
+    triples = list(zip(optimizer._trainable_variables, decays, own, strict=True))
+    differ = [path(variable) for variable, theirs, ours in triples if theirs != ours]
+    excludes_fewer = any(theirs and not ours for _, theirs, ours in triples)
+    if not differ or not (optimizer._exclusions_are_set or excludes_fewer):
+        return decays
+    warnings.warn(
+        "the file excludes other variables from weight decay than this optimizer, whose "
+        f"exclusions stand: {', '.join(differ)}",
+        stacklevel=3,
+    )
+    return list(own)

@@ -8,6 +8,15 @@ import tensorflow as tf
 from innaprop.forms import Row, looking_back, variables
 from innaprop.keras import options
 
+WORDS = "uint32"
+"""Dtype of packed states."""
+pack = variables.pack
+
+
+def unpack(words: Any) -> tuple[Any, Any]:
+    """Return the float32 momentum and second moment that a tensor of words holds."""
+    return variables.moments(words, None)
+
 
 def number(value: Any) -> float | None:
     """Return the value of a scalar tensor or variable, or None while a function is traced."""
@@ -22,12 +31,13 @@ def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: A
         optimizer: Whose options and count these are.
         strategy: The ``tf.distribute.Strategy`` at work.
         rows: For each variable its row, of ``tf.Variable`` but for the gradient, and its weight
-            decay.
+            decay. All momentums may be words, with None for the second moments.
         rate: Step size of this update, a 0-d tensor.
     """
+    packs = optimizer.state_bits == 16
     alike: dict[Any, list[Row]] = {}
     for row, decay in rows:
-        alike.setdefault((row.m.dtype, decay), []).append(row)
+        alike.setdefault((tf.float32 if packs else row.m.dtype, decay), []).append(row)
     for (dtype, decay), its_rows in alike.items():
         c = options.coefficients_in("float64", optimizer, decay, rate)
         looks_back = variables.in_xla() and looking_back.is_valid(
@@ -36,15 +46,15 @@ def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: A
             weight_decay=decay,
             decay_momentum=optimizer.decay_momentum,
         )
-        updates = variables.updates(c, len(its_rows), dtype, looks_back)
+        updates = variables.updates(c, len(its_rows), dtype, looks_back, packs)
         for row, own in zip(its_rows, updates, strict=True):
             strategy.extended.update(
                 row.theta,
-                tf.autograph.experimental.do_not_convert(partial(_update, own)),
+                tf.autograph.experimental.do_not_convert(partial(_update, own, dtype)),
                 args=row[1:],
                 group=False,
             )
 
 
-def _update(update_row: variables.Update, theta: Any, g: Any, m: Any, *slots: Any) -> None:
-    update_row(Row(theta, tf.cast(g, m.dtype), m, *slots))
+def _update(update_row: variables.Update, dtype: Any, theta: Any, g: Any, *slots: Any) -> None:
+    update_row(Row(theta, tf.cast(g, dtype), *slots))

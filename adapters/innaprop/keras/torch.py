@@ -1,12 +1,32 @@
 """The update of lists of torch tensors, by the forms that ``innaprop.torch`` takes by default."""
 
 from array import array
+from typing import Any
 
 import torch
 
 from innaprop.forms import Row, foreach, traced
 from innaprop.forms.triton import kernel_of
+from innaprop.keras import options
+from innaprop_core import packed
 from innaprop_core.momentum import Coefficients
+
+WORDS = "int32"
+"""Dtype of packed states."""
+
+
+def unpack(words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the float32 momentum and second moment that a tensor of words holds."""
+    m, v = packed.unpack(words, foreach.OPERATIONS)
+    return m, v
+
+
+def pack(m: Any, v: Any, draw: Any) -> torch.Tensor:
+    """Return the words that a float32 momentum and second moment are packed into, rounded."""
+    m = torch.as_tensor(m)
+    words = torch.empty_like(m, dtype=foreach.WORDS)
+    foreach.repack(Row(None, None, words, words), m, torch.as_tensor(v), draw)
+    return words
 
 
 def reads_numbers(device: torch.device) -> bool:
@@ -20,14 +40,31 @@ def number(value: torch.Tensor) -> float | None:
 
 
 @torch.no_grad()
-def update(rows: list[Row], scalars: Coefficients) -> None:
-    """Make one update of parameters, in place.
+def update(optimizer: Any, rows: list[tuple[Row, float]], rate: Any) -> None:
+    """Make one update of variables, in place: of all that are alike at once.
 
     Args:
-        rows: What belongs to each parameter: all on one device, of one dtype, and all or none with
-            a residual (gradients and state float32 for 16-bit parameters).
-        scalars: The scalars of this update, numbers or 0-d tensors.
+        optimizer: Whose options and count these are.
+        rows: For each variable its row, of ``torch.Tensor`` but for the ``keras.Variable`` itself,
+            and its weight decay (gradients and state float32 for 16-bit variables). All momentums
+            may be words, with None for the second moments.
+        rate: Step size of this update, a 0-d tensor.
     """
+    alike: dict[Any, list[Row]] = {}
+    for row, decay in rows:
+        theta, v = row.theta.value, row.m if row.v is None else row.v
+        key = theta.device, theta.dtype, decay
+        alike.setdefault(key, []).append(row._replace(theta=theta, v=v))
+    for (device, _, decay), its_rows in alike.items():
+        if reads_numbers(device):
+            c = options.coefficients_in_numbers(optimizer, decay, rate)
+        else:
+            c = options.coefficients_in(foreach.real_of(its_rows[0]), optimizer, decay, rate)
+        _update(its_rows, c)
+
+
+def _update(rows: list[Row], scalars: Coefficients) -> None:
+    """Make one update of rows that are alike."""
     if torch.compiler.is_compiling():
         traced.update(rows, scalars)
         return

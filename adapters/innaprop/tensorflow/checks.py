@@ -74,6 +74,19 @@ def check_variable(variable: Any) -> None:
         )
 
 
+def check_state_bits(variable: Any, state_bits: int) -> None:
+    """Refuse a variable whose state cannot be of so few bits.
+
+    Raises:
+        TypeError: It is float64, and ``state_bits`` is 16.
+    """
+    if state_bits == 16 and variable.dtype == tf.float64:
+        raise TypeError(
+            "state_bits=16 needs variables of float32, bfloat16 or float16, got float64 for "
+            f"{variable.name}; update it by an optimizer with state_bits=32"
+        )
+
+
 def checked_pairs(grads_and_vars: Iterable[Any]) -> list[tuple[Any, Any]]:
     """Return the pairs that have a gradient; warn of those that have not.
 

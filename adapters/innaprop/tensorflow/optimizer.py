@@ -11,12 +11,13 @@ from innaprop.tensorflow import hyperparameters
 from innaprop.tensorflow.checks import (
     check_constraint,
     check_mode,
+    check_state_bits,
     check_variable,
     checked_pairs,
 )
 from innaprop.tensorflow.distribution import check_placement, on_each_replica, once
 from innaprop.tensorflow.state import Index, make_state, state_dtype
-from innaprop_core import momentum
+from innaprop_core import momentum, packed
 
 __all__ = ["INNAprop"]
 
@@ -55,18 +56,22 @@ class INNAprop(tf.Module):
         decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
             without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
             True.
+        state_bits: Bits of each of the two numbers of a variable's state: 32, or 16, of float32,
+            bfloat16 and float16 variables. Default 32.
+        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default 0.
 
     Attributes:
         iterations: Calls of ``apply_gradients``, a ``tf.Variable`` of int64.
         momentums: The momentum of every variable met so far, in that order; of the variable's
-            shape and dtype, float32 for 16 bits.
-        second_moments: Likewise the second moment.
+            shape and dtype, float32 for 16 bits. With ``state_bits=16`` uint32 words, which
+            momentum and second moment are packed into.
+        second_moments: Likewise the second moment; None with ``state_bits=16``.
         updates: Likewise the updates made, int64: a variable that had no gradient at some
             iterations has fewer.
         residuals: Likewise the residual, int16, of 16-bit variables; None for others.
 
     Raises:
-        TypeError: An argument is not a number.
+        TypeError: An argument is not a number, or ``state_bits`` or ``seed`` no integer.
         ValueError: An argument is outside its range, or learning_rate >= beta.
         RuntimeError: The default graph is one of TensorFlow 1.
 
@@ -95,8 +100,11 @@ class INNAprop(tf.Module):
         name: str = "INNAprop",
         *,
         decay_momentum: bool = True,
+        state_bits: int = 32,
+        seed: int = 0,
     ) -> None:
         check_mode()
+        packed.check_storage(state_bits, seed)
         fixed = {
             "sigma": sigma,
             "eps": epsilon,
@@ -108,6 +116,7 @@ class INNAprop(tf.Module):
         hyperparameters.check(fixed | values)
         self.residual = residual
         super().__init__(name=name)
+        self._state_bits, self._seed = state_bits, seed
         self._bounds = hyperparameters.Bounds(values)
         self.sigma = sigma
         self.epsilon = epsilon
@@ -149,6 +158,16 @@ class INNAprop(tf.Module):
         if not isinstance(residual, bool):
             raise TypeError(f"residual must be True or False, got {residual!r}")
         self._residual = residual
+
+    @property
+    def state_bits(self) -> int:
+        """Bits of each of the two numbers of a variable's state, as given."""
+        return self._state_bits
+
+    @property
+    def seed(self) -> int:
+        """Where the draws begin by which a state of 16 bits is rounded, as given."""
+        return self._seed
 
     sigma = hyperparameters.constant(
         "sigma",
@@ -238,7 +257,7 @@ class INNAprop(tf.Module):
 
         Raises:
             TypeError: One is not a ``tf.Variable`` of these dtypes, or its constraint gives another
-                dtype.
+                dtype; or it is float64, and ``state_bits`` is 16.
             ValueError: The shape of one is not fully defined, its replicas may differ, or its
                 constraint gives another shape. Nothing has changed then.
             RuntimeError: The default graph is one of TensorFlow 1.
@@ -296,8 +315,8 @@ class INNAprop(tf.Module):
 
         Raises:
             TypeError: A variable is not a ``tf.Variable`` of float32, float64, bfloat16 or float16,
-                a gradient or what its constraint gives has another dtype, or what a schedule gave
-                is not a number.
+                or float64 with ``state_bits=16``, a gradient or what its constraint gives has
+                another dtype, or what a schedule gave is not a number.
             ValueError: There is no gradient at all, a variable comes twice, a gradient has
                 another shape than its variable, or what a constraint gives has, a variable was
                 not created under the strategy
@@ -365,7 +384,8 @@ class INNAprop(tf.Module):
         theta = self.master_weights(parameter)
         m = tf.zeros_like(theta)
         if parameter in self._index:
-            m = tf.convert_to_tensor(self.momentums[self._index[parameter]])
+            i = self._index[parameter]
+            m, _ = variables.moments(self.momentums[i], self.second_moments[i])
         alpha, beta = (
             tf.cast(
                 hyperparameters.as_float64(hyperparameters.of_last_update(self, name)), theta.dtype
@@ -405,11 +425,12 @@ class INNAprop(tf.Module):
         for i in places:
             self.updates[i].assign_add(1)
         looks_back = variables.in_xla() and self._bounds.allow_to_look_back(self)
-        for dtype in {self.momentums[i].dtype for i in places}:
+        packs = self.state_bits == 16
+        for dtype in {state_dtype(variable) for variable in var_list}:
             of_dtype = [
                 (variable, i, gradient)
                 for variable, i, gradient in zip(var_list, places, gradients, strict=True)
-                if self.momentums[i].dtype == dtype
+                if state_dtype(variable) == dtype
             ]
             counts = tf.stack([tf.convert_to_tensor(self.updates[i]) for _, i, _ in of_dtype])
             c = momentum.coefficients(
@@ -421,9 +442,10 @@ class INNAprop(tf.Module):
                 eps=self.epsilon,
                 weight_decay=self.weight_decay,
                 decay_momentum=self.decay_momentum,
+                seed=self.seed if packs else None,
                 expm1=tf.math.expm1,
             )
-            updates = variables.updates(c, len(of_dtype), dtype, looks_back)
+            updates = variables.updates(c, len(of_dtype), dtype, looks_back, packs)
             for (variable, i, gradient), update in zip(of_dtype, updates, strict=True):
                 m, v, residual = self.momentums[i], self.second_moments[i], self.residuals[i]
                 on_each_replica(partial(_of_row, update), variable, gradient, m, v, residual)
@@ -432,6 +454,7 @@ class INNAprop(tf.Module):
     def _make_states(self, var_list: list[Any]) -> None:
         for variable in var_list:
             if variable not in self._index:
+                check_state_bits(variable, self.state_bits)
                 # Tried on the value that is there: after an update it would be too late.
                 check_constraint(variable)
         for variable in var_list:
@@ -440,7 +463,7 @@ class INNAprop(tf.Module):
             # Outside of a function that is being traced, whose tensors end with it. What was
             # restored before is assigned there too.
             with tf.init_scope():
-                state = make_state(variable, self.residual)
+                state = make_state(variable, self.residual, self.state_bits)
                 self.momentums.append(state.momentum)
                 self.second_moments.append(state.second_moment)
                 self.updates.append(state.updates)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from innaprop.forms import variables
 from innaprop.portable.fitting import Target, by_name, check_unique, fitted, shared_numbers
 from innaprop.portable.snapshot import (
     HYPERPARAMETERS,
@@ -34,11 +35,12 @@ def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
     states = {}
     for i, (name, variable) in enumerate(_named(optimizer, parameters).items()):
         residual = optimizer.residuals[i]
+        m, v = variables.moments(optimizer.momentums[i], optimizer.second_moments[i])
         states[name] = ParameterState(
             dtype=variable.dtype.name,
             step=int(_array(optimizer.updates[i])),
-            momentum=_array(optimizer.momentums[i]),
-            second_moment=_array(optimizer.second_moments[i]),
+            momentum=_array(m),
+            second_moment=_array(v),
             hyperparameters=numbers,
             psi=_array(optimizer.psi(variable)),
             residual=None if residual is None else _array(residual),
@@ -58,8 +60,12 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
 
     for i, (variable, own) in enumerate(zip(named.values(), states.values(), strict=True)):
         with scope_of(variable):
-            optimizer.momentums[i].assign(own.momentum)
-            optimizer.second_moments[i].assign(own.second_moment)
+            if optimizer.state_bits == 16:
+                words = variables.pack(own.momentum, own.second_moment, own.step)
+                optimizer.momentums[i].assign(words)
+            else:
+                optimizer.momentums[i].assign(own.momentum)
+                optimizer.second_moments[i].assign(own.second_moment)
             optimizer.updates[i].assign(own.step)
             if own.residual is not None:
                 optimizer.residuals[i].assign(own.residual)
@@ -100,24 +106,24 @@ def _kept(optimizer: INNAprop, key: str) -> Any:
 
 def _named(optimizer: INNAprop, parameters: Any) -> dict[str, Any]:
     """Return the variables that the optimizer has met, in its order, by name."""
-    variables = optimizer._index.variables()
-    if not variables:
+    met = optimizer._index.variables()
+    if not met:
         raise ValueError(
             "the optimizer must have met its variables, and has not: call "
             "optimizer.build(variables)"
         )
     if parameters is None:
-        names = [variable.name.partition(":")[0] for variable in variables]
+        names = [variable.name.partition(":")[0] for variable in met]
         check_unique(names)
-        return dict(zip(names, variables, strict=True))
+        return dict(zip(names, met, strict=True))
     named = {id(variable): name for name, variable in by_name(parameters).items()}
-    missing = [variable.name for variable in variables if id(variable) not in named]
+    missing = [variable.name for variable in met if id(variable) not in named]
     if missing:
         raise ValueError(
             "parameters must name all variables that the optimizer has met, and do not name "
             f"{missing[0]}"
         )
-    return {named[id(variable)]: variable for variable in variables}
+    return {named[id(variable)]: variable for variable in met}
 
 
 def _array(value: Any) -> Array:

@@ -5,14 +5,16 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from innaprop.forms import variables
+
 
 class State(NamedTuple):
     """What the optimizer keeps for one variable: ``tf.Variable``, placed as that one is."""
 
     momentum: Any
-    """Of the variable's shape and ``state_dtype``."""
+    """Of the variable's shape and ``state_dtype``; of 16 bits, uint32 words that both are in."""
     second_moment: Any
-    """Likewise."""
+    """Likewise; None with a state of 16 bits."""
     updates: Any
     """The updates made, a scalar of int64."""
     residual: Any
@@ -24,18 +26,20 @@ def state_dtype(variable: Any) -> Any:
     return tf.float32 if variable.dtype.size == 2 else variable.dtype
 
 
-def make_state(variable: Any, with_residual: bool) -> State:
+def make_state(variable: Any, with_residual: bool, state_bits: int) -> State:
     """Make the state of a variable, zero, outside of any function that is being traced.
 
     Args:
         variable: ``tf.Variable`` of a fully defined shape.
         with_residual: Whether a bfloat16 or float16 variable gets a residual.
+        state_bits: 32 or 16.
 
     Raises:
         ValueError: A ``tf.function`` that was traced before is being traced once more.
     """
     name = variable.name.partition(":")[0]
     dtype = state_dtype(variable)
+    packs = state_bits == 16
 
     def make(suffix: str, shape: Any, dtype: Any) -> Any:
         zeros = tf.zeros(shape, dtype)
@@ -44,8 +48,8 @@ def make_state(variable: Any, with_residual: bool) -> State:
     try:
         with scope_of(variable):
             return State(
-                make("momentum", variable.shape, dtype),
-                make("second_moment", variable.shape, dtype),
+                make("momentum", variable.shape, variables.WORDS if packs else dtype),
+                None if packs else make("second_moment", variable.shape, dtype),
                 make("updates", (), tf.int64),
                 make("residual", variable.shape, tf.int16)
                 if with_residual and variable.dtype != dtype

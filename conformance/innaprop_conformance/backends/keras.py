@@ -13,7 +13,13 @@ from innaprop_conformance.backends.protocol import PLAIN, WithCompiler
 from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.backends.torch import torch_threads
 from innaprop_conformance.cases import CASES, Array, Case, Event, few, some
-from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE
+from innaprop_conformance.cases.dtypes import (
+    FOLLOWED_WITH_NARROW_STATE,
+    NARROW_STATE,
+    STORAGE,
+    has_narrow_state,
+    has_residual,
+)
 from innaprop_conformance.training.task import Task, Training
 
 EVENTS = frozenset(
@@ -66,7 +72,7 @@ class KerasBackend(SteppingBackend):
     features = (PLAIN - {"groups"}) | EVENTS | WAYS
     # Keras has one count of iterations for all variables.
     counts = "run"
-    dtypes: ClassVar[tuple[str, ...]] = STORAGE
+    dtypes: ClassVar[tuple[str, ...]] = (*STORAGE, *NARROW_STATE)
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop", "AdamW")
     mutable_tensors: ClassVar[bool] = False
     """Whether an update could modify the gradients that it is given."""
@@ -84,7 +90,10 @@ class KerasBackend(SteppingBackend):
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
         """Return why it does not run a case in a dtype; with residuals it runs only a few."""
-        if dtype.endswith(RESIDUAL) and "float16" not in case.dtypes:
+        if has_narrow_state(dtype):
+            if case.name not in FOLLOWED_WITH_NARROW_STATE:
+                return "takes too long"
+        elif has_residual(dtype) and "float16" not in case.dtypes:
             return "takes too long"
         if len(case.shapes) > 100 and dtype != "float32":
             return "takes too long"
@@ -135,7 +144,7 @@ class KerasBackend(SteppingBackend):
         from innaprop_conformance.backends import keras_events
 
         return [
-            keras_events.array(self._optimizer.master_weights(v) if dtype.endswith(RESIDUAL) else v)
+            keras_events.array(self._optimizer.master_weights(v) if has_residual(dtype) else v)
             for v, dtype in zip(self._variables, self._storage, strict=True)
         ]
 
@@ -157,7 +166,7 @@ class _Few(KerasBackend):
     """Another mode of a backend, in which each update or each case takes long."""
 
     features = PLAIN - {"groups", "long runs"}
-    dtypes: ClassVar[tuple[str, ...]] = ("float32",)
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float32+state16")
     optimizers = ()
 
     @classmethod
@@ -192,7 +201,7 @@ class KerasOnTensorFlowXLA(_Few, KerasOnTensorFlow):
     """``innaprop.keras.INNAprop`` on TensorFlow, inside ``tf.function(jit_compile=True)``."""
 
     # The XLA kernel is another one, with constants in the dtype of the variables.
-    dtypes = ("float32", "float64")
+    dtypes = ("float32", "float64", "float32+state16")
 
     def _make_apply(self) -> Apply:
         return in_function(KerasBackend._make_apply(self), jit_compile=True)

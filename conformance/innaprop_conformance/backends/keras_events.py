@@ -18,7 +18,7 @@ import innaprop
 from innaprop.keras import INNAprop
 from innaprop_conformance.backends.states import OTHERS, file_of_state, write_counted
 from innaprop_conformance.cases import Array, Case, Event, Group, Schedule
-from innaprop_conformance.cases.dtypes import RESIDUAL, stored_as
+from innaprop_conformance.cases.dtypes import has_narrow_state, has_residual, stored_as
 
 if TYPE_CHECKING:
     from innaprop_conformance.backends.keras import KerasBackend as Run
@@ -161,7 +161,8 @@ def _with_options(run: "Run") -> INNAprop:
         epsilon=h.eps,
         weight_decay=h.weight_decay,
         decay_momentum=h.decay_momentum,
-        residual=any(dtype.endswith(RESIDUAL) for dtype in run._storage),
+        residual=any(map(has_residual, run._storage)),
+        state_bits=16 if any(map(has_narrow_state, run._storage)) else 32,
         **dampings,
         **of_way.get(case.way, {}),
     )
@@ -317,7 +318,7 @@ def _portable_reload(run: "Run", event: Event) -> None:
         model = _cloned(run)
         other = INNAprop(
             h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay,
-            residual=run._optimizer.residual,
+            residual=run._optimizer.residual, state_bits=run._optimizer.state_bits,
         )  # fmt: skip
         other.build(model.trainable_variables)
         names = [variable.path for variable in run._variables]

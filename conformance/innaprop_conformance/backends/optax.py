@@ -13,6 +13,7 @@ from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import Array, Case, Event, few, some
 from innaprop_conformance.cases.dtypes import (
+    FOLLOWED_WITH_NARROW_STATE,
     NARROW_STATE,
     STORAGE,
     has_narrow_state,
@@ -47,12 +48,6 @@ _INJECTING = {"reload", "portable reload", "hand over", "change"}
 _WITH_RESIDUALS = ("way,psi", "event,add", "event,copy", "event,pickle")
 """Cases to run with residuals, besides those that list a 16-bit dtype and those of ``few``."""
 
-_WITH_NARROW_STATE = (
-    "precision,fast", "precision,accurate", "precision,small-steps", "event,reload",
-    "event,portable-reload", "event,add", "event,pickle", "way,psi", "repeat,fast",
-)  # fmt: skip
-"""Cases to run with a state dtype of 16 bits."""
-
 
 class OptaxBackend(SteppingBackend):
     """``innaprop.optax.innaprop``, jitted and donated; changing step sizes are injected."""
@@ -73,7 +68,7 @@ class OptaxBackend(SteppingBackend):
     @classmethod
     def lacks(cls, case: Case, dtype: str) -> str:
         """Return why it does not run a case in a dtype; in 16 bits it runs the relevant ones."""
-        if has_narrow_state(dtype) and case.name not in _WITH_NARROW_STATE:
+        if has_narrow_state(dtype) and case.name not in FOLLOWED_WITH_NARROW_STATE:
             return "takes too long"
         chosen = stored_as(dtype) in case.dtypes or case.name in _WITH_RESIDUALS
         of_residual = has_residual(dtype) and not has_narrow_state(dtype)
@@ -274,7 +269,7 @@ class OptaxSharded(OptaxBackend):
     environment = MappingProxyType({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
     mode = "distributed"
     features = _PLAIN - {"long runs"}
-    dtypes = ("float32",)
+    dtypes = ("float32", "float32+state16")
     optimizers = ()
 
     @classmethod

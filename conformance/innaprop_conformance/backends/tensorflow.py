@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from innaprop_conformance.backends.protocol import PLAIN
 from innaprop_conformance.backends.stepping import SteppingBackend
 from innaprop_conformance.cases import CASES, Array, Case, Event, few, some
-from innaprop_conformance.cases.dtypes import RESIDUAL, STORAGE, stored_as
+from innaprop_conformance.cases.dtypes import (
+    FOLLOWED_WITH_NARROW_STATE,
+    NARROW_STATE,
+    STORAGE,
+    has_narrow_state,
+    has_residual,
+    stored_as,
+)
 from innaprop_conformance.training.task import Task, Training
 
 EVENTS = frozenset(
@@ -38,7 +45,7 @@ class TensorFlowBackend(SteppingBackend):
     modules = ("tensorflow",)
     mode = "compiled"
     features = (PLAIN - {"groups", "decay groups"}) | EVENTS | WAYS
-    dtypes: ClassVar[tuple[str, ...]] = STORAGE
+    dtypes: ClassVar[tuple[str, ...]] = (*STORAGE, *NARROW_STATE)
     optimizers: ClassVar[tuple[str, ...]] = ("INNAprop",)
     jit_compile: ClassVar[bool] = False
     eager: ClassVar[bool] = False
@@ -57,7 +64,9 @@ class TensorFlowBackend(SteppingBackend):
         In 16 bits it runs the cases about precision, in float16 only a few of them. In float64,
         only the eager backend runs events and ways.
         """
-        if _is_narrow(dtype):
+        if has_narrow_state(dtype):
+            is_left_out = case.name not in FOLLOWED_WITH_NARROW_STATE
+        elif _is_narrow(dtype):
             is_about = case.family == "precision" or dtype in case.dtypes
             is_left_out = not is_about or ("float16" in dtype and case.name not in few())
         else:
@@ -138,7 +147,7 @@ class TensorFlowBackend(SteppingBackend):
         from innaprop_conformance.backends import tensorflow_events
 
         return [
-            tensorflow_events.array(self._optimizer.master_weights(v) if _has_residual(d) else v)
+            tensorflow_events.array(self._optimizer.master_weights(v) if has_residual(d) else v)
             for v, d in zip(self._variables, self._storage, strict=True)
         ]
 
@@ -158,7 +167,7 @@ class TensorFlowEager(TensorFlowBackend):
 
     mode = "eager"
     eager = True
-    dtypes = ("float32", "float64", "bfloat16+residual")
+    dtypes = ("float32", "float64", "bfloat16+residual", *NARROW_STATE)
     optimizers = ()
 
     @classmethod
@@ -172,7 +181,7 @@ class TensorFlowXLA(TensorFlowBackend):
     """``innaprop.tensorflow.INNAprop`` in ``tf.function(jit_compile=True)``."""
 
     jit_compile = True
-    dtypes = ("float32", "float64", "bfloat16+residual")
+    dtypes = ("float32", "float64", "bfloat16+residual", *NARROW_STATE)
     optimizers = ()
 
     @classmethod
@@ -193,7 +202,3 @@ class TensorFlowXLA(TensorFlowBackend):
 
 def _is_narrow(dtype: str) -> bool:
     return stored_as(dtype) in ("bfloat16", "float16")
-
-
-def _has_residual(dtype: str) -> bool:
-    return dtype.endswith(RESIDUAL)

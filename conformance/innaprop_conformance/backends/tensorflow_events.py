@@ -15,7 +15,7 @@ import innaprop
 from innaprop.tensorflow import INNAprop
 from innaprop_conformance.backends.states import OTHERS, file_of_state, write_counted
 from innaprop_conformance.cases import Array, Case, Event, Hyperparameters, Schedule
-from innaprop_conformance.cases.dtypes import RESIDUAL, stored_as
+from innaprop_conformance.cases.dtypes import has_narrow_state, has_residual, stored_as
 
 if TYPE_CHECKING:
     from innaprop_conformance.backends.tensorflow import TensorFlowBackend as Run
@@ -75,8 +75,9 @@ def make(run: "Run", others: Hyperparameters | None = None, only: Any = None) ->
         values["gamma"] = tf.Variable(values["gamma"], dtype=tf.float64, trainable=False)
     options = {_OWN_NAMES.get(name, name): value for name, value in values.items()}
     is_narrow = any(tf.as_dtype(stored_as(d)).size == 2 for d in run._storage)
-    residual = not is_narrow or any(d.endswith(RESIDUAL) for d in run._storage)
-    return INNAprop(**options, residual=residual)
+    residual = not is_narrow or any(map(has_residual, run._storage))
+    state_bits = 16 if any(map(has_narrow_state, run._storage)) else 32
+    return INNAprop(**options, residual=residual, state_bits=state_bits)
 
 
 def _function(schedule: Schedule) -> Callable[[Any], Any]:

@@ -15,7 +15,7 @@ class TensorFlowMirrored(TensorFlowBackend):
 
     mode = "distributed"
     features = TensorFlowBackend.features - {"closure", "loss scaling", "copy", "pickle"}
-    dtypes = ("float32", "float64")
+    dtypes = ("float32", "float64", "float32+state16")
     optimizers = ()
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from innaprop_conformance.backends.protocol import Backend
 from innaprop_conformance.cases import Array, Case, few, flat
+from innaprop_conformance.cases.dtypes import has_narrow_state, stored_as
 
 RANKS = 2
 
@@ -23,7 +24,7 @@ class _TwoProcesses(Backend):
     modules = ("torch",)
     mode = "distributed"
     features = frozenset({"groups", "decay groups", "damping schedules"})
-    dtypes = ("float32",)
+    dtypes = ("float32", "float32+state16")
 
     @classmethod
     def cases(cls) -> dict[str, Case]:
@@ -126,6 +127,8 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
     from innaprop.torch import INNAprop
     from innaprop_conformance.backends.torch import settings
 
+    stored = stored_as(dtype)
+
     class Model(torch.nn.Module):
         """A model whose gradients are the inputs of its forward pass."""
 
@@ -133,7 +136,7 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
             super().__init__()
             # Scalars become vectors of one element: sharding needs a dimension.
             self.weights = torch.nn.ParameterList(
-                torch.tensor(p, dtype=getattr(torch, dtype)).reshape(p.shape or (1,))
+                torch.tensor(p, dtype=getattr(torch, stored)).reshape(p.shape or (1,))
                 for p in case.parameters()
                 if p.size
             )
@@ -142,10 +145,17 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
             return sum((w * g).sum() for w, g in zip(self.weights, gradients, strict=True))
 
     model = wrap(Model())
+    state_bits = 16 if has_narrow_state(dtype) else 32
     rest = iter(model.parameters())
     optimizer = INNAprop(
-        {"params": [next(rest) for shape in group.shapes if math.prod(shape)], **settings(group)}
-        for group in case.groups
+        (
+            {
+                "params": [next(rest) for shape in group.shapes if math.prod(shape)],
+                **settings(group),
+            }
+            for group in case.groups
+        ),
+        state_bits=state_bits,
     )
     # Exact in binary, with mean 1.
     share = (1.5, 0.5)[rank]
@@ -153,7 +163,7 @@ def _follow(rank: int, wrap: Any, case: Case, dtype: str) -> Iterator[Array]:
         optimizer.zero_grad()
         model(
             [
-                torch.tensor(share * g, dtype=getattr(torch, dtype)).reshape(g.shape or (1,))
+                torch.tensor(share * g, dtype=getattr(torch, stored)).reshape(g.shape or (1,))
                 for g in gradients
                 if g is not None and g.size
             ]

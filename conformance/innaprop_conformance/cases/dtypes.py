@@ -10,6 +10,12 @@ STORAGE = ("float32", "float64", "bfloat16", "float16", f"bfloat16{RESIDUAL}", f
 NARROW_STATE = (f"float32{STATE_16}", f"bfloat16{RESIDUAL}{STATE_16}")
 """All dtypes that it may support with a state dtype of 16 bits."""
 
+FOLLOWED_WITH_NARROW_STATE = (
+    "precision,fast", "precision,accurate", "precision,small-steps", "event,reload",
+    "event,portable-reload", "event,add", "event,pickle", "way,psi", "repeat,fast",
+)  # fmt: skip
+"""Names of cases for backends that compile each anew, and cannot follow all that take it."""
+
 
 def stored_as(dtype: str) -> str:
     """Return the dtype of the parameters themselves: "bfloat16" for "bfloat16+residual"."""

@@ -86,7 +86,7 @@ def sums(
     root = to.sqrt(v / c.bias_correction)
     u = g / (root + c.eps)
     drives = not _is_zero(c.decay_drive)
-    from_decay = c.decay_drive * theta if drives else None
+    from_decay: Any = c.decay_drive * theta if drives else None
     if drives:
         m = m + from_decay
     update = c.gamma * m + c.impulse * u

@@ -31,7 +31,7 @@ _OPERATIONS = Operations(
 )
 
 
-class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):  # type: ignore[misc]
+class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
     """A callback that records what the optimizer does, on every backend, compiled or not.
 
     The training loss of a record is the mean of the epoch so far, as Keras reports it; the

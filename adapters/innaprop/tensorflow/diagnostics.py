@@ -12,6 +12,7 @@ from innaprop.tensorflow.checks import checked_pairs
 from innaprop.tensorflow.optimizer import INNAprop
 from innaprop.tensorflow.state import state_dtype
 from innaprop_core import momentum
+from innaprop_core.momentum import Coefficients
 
 _OPERATIONS = Operations(
     sqrt=tf.sqrt,
@@ -96,7 +97,7 @@ def measure(
             decay_momentum=optimizer.decay_momentum,
             expm1=tf.math.expm1,
         )
-        c = c._make(x if isinstance(x, float) else tf.cast(x, dtype) for x in c)
+        c = Coefficients(*(x if isinstance(x, float) else tf.cast(x, dtype) for x in c))
         residual = optimizer.residuals[i]
         found = sums(
             variables.read(variable, residual, dtype),

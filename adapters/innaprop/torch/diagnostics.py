@@ -95,9 +95,10 @@ class Diagnostics(diagnostics.Diagnostics):
         self._optimizer = optimizer
         self._step: int | None = None
         self._measured: dict[str, dict[str, float]] = {}
+        outside: Any = torch.compiler.disable  # Hooks are not traced.
         self._handles = [
-            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
-            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
+            optimizer.register_step_pre_hook(outside(self._before)),
+            optimizer.register_step_post_hook(outside(self._after)),
         ]
 
     def remove(self) -> None:
@@ -238,7 +239,7 @@ def _chunks(
         row = _row(optimizer, group, p)
         size = row[0].numel()
         if size >= limit:
-            yield from map(list, zip(*(x.split(limit) for x in row), strict=True))
+            yield from map(list, zip(*(torch.split(x, limit) for x in row), strict=True))
         elif size > 0:
             gathered.append(row)
             held += size

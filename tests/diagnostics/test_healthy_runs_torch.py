@@ -49,10 +49,10 @@ def classes(n, seed):
 
 
 def noisy_line(n, seed):
-    """A line under three times as much noise."""
+    """A line under one and a half times as much noise."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 16, generator=generator)
-    return x, x.mean(1, keepdim=True) + 0.75 * torch.randn(n, 1, generator=generator)
+    return x, 2 * x.mean(1, keepdim=True) + 0.75 * torch.randn(n, 1, generator=generator)
 
 
 def text(n, seed):
@@ -89,7 +89,7 @@ RUNS = {
     "MLP, learnt by heart": (mlp, classes, ENTROPY, BEST, 1e-2, constant, 16, 300, {}),
     "noisy regression, fast": (line, noisy_line, SQUARED, FAST, 1e-3, constant, 16, 300, {}),
     "noisy regression, one at a time": (
-        line, noisy_line, SQUARED, BEST, 3e-4, constant, 1, 300, {},
+        line, noisy_line, SQUARED, BEST, 1e-3, constant, 1, 300, {},
     ),
     "GRU, (1, 1)": (Recurrent, text, ENTROPY, PLAIN, 1e-2, cosine, 16, 100, {"sigma": 0.95}),
     "language model, fast": (Attention, text, ENTROPY, FAST, 3e-3, warmup, 16, 100, {}),
@@ -132,5 +132,5 @@ def test_nothing_is_named(run):
     except DiagnosticsWarning as error:
         raise AssertionError(error) from error
     losses = [record.validation_loss for record in diagnostics.records]
-    assert min(losses) < losses[0]  # It is a run that learns, the noisy ones only a little.
+    assert min(losses) < 0.98 * losses[0]  # It is a run that learns.
     assert diagnostics.findings == []

@@ -89,7 +89,7 @@ RUNS = {
     "MLP, learnt by heart": (mlp, classes, ENTROPY, BEST, 1e-2, constant, 16, 300, {}),
     "noisy regression, fast": (line, noisy_line, SQUARED, FAST, 1e-3, constant, 16, 300, {}),
     "noisy regression, one at a time": (
-        line, noisy_line, SQUARED, BEST, 1e-3, constant, 1, 300, {},
+        line, noisy_line, SQUARED, BEST, 5e-4, constant, 1, 1500, {},
     ),
     "GRU, (1, 1)": (Recurrent, text, ENTROPY, PLAIN, 1e-2, cosine, 16, 100, {"sigma": 0.95}),
     "language model, fast": (Attention, text, ENTROPY, FAST, 3e-3, warmup, 16, 100, {}),

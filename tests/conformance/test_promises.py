@@ -141,7 +141,7 @@ def test_a_backend_that_has_no_events_is_not_asked_for_them():
     assert Bare.lacks(case, "float32") == "without copy"
     assert Bare.lacks(CASES["way,maximize"], "float32") == "without maximize"
     assert Bare.lacks(CASES["mixed,two"], "float32") == "without mixed dtypes"
-    with pytest.raises(ValueError, match="has no 'copy'"):
+    with pytest.raises(ValueError, match="does not support the event 'copy'"):
         SteppingBackend.happen(NumPyBackend(), Event("copy", 1))
 
 

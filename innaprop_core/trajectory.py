@@ -174,7 +174,9 @@ def _finite(values: ArrayLike, name: str) -> Float64Array:
         given = np.asarray(values)
         array = given if np.iscomplexobj(given) else np.asarray(given, np.float64)
     except (RuntimeError, TypeError, ValueError) as error:  # PyTorch raises RuntimeError.
-        raise TypeError(f"{name} must be an array of numbers: {error}") from error
+        raise TypeError(
+            f"{name} must be an array that NumPy converts to float64: {error}"
+        ) from error
     if np.iscomplexobj(array):
         raise TypeError(f"{name} must be real, got a complex array")
     if not np.isfinite(array).all():

@@ -142,9 +142,9 @@ def test_theta_is_not_stored_in_what_holds_no_fractions(dtype):
     ids=["text", "ragged", "a dict", "requires a gradient", "of a dtype of PyTorch"],
 )
 def test_what_numpy_does_not_take_for_numbers(digits, values):
-    with pytest.raises(TypeError, match="theta must be an array of numbers"):
+    with pytest.raises(TypeError, match="theta must be an array that NumPy converts to float64"):
         trajectory(DEFAULTS, values, [], digits=digits)
-    with pytest.raises(TypeError, match=r"gradients\[0\] must be an array of numbers"):
+    with pytest.raises(TypeError, match=r"gradients\[0\] must be an array that NumPy converts to"):
         trajectory(DEFAULTS, np.ones(2), [values], digits=digits)
 
 

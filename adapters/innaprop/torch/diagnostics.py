@@ -95,9 +95,11 @@ class Diagnostics(diagnostics.Diagnostics):
         self._optimizer = optimizer
         self._step: int | None = None
         self._measured: dict[str, dict[str, float]] = {}
+        before: Any = torch.compiler.disable(self._before)  # type: ignore[no-untyped-call]
+        after: Any = torch.compiler.disable(self._after)  # type: ignore[no-untyped-call]
         self._handles = [
-            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
-            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
+            optimizer.register_step_pre_hook(before),
+            optimizer.register_step_post_hook(after),
         ]
 
     def remove(self) -> None:
@@ -238,7 +240,8 @@ def _chunks(
         row = _row(optimizer, group, p)
         size = row[0].numel()
         if size >= limit:
-            yield from map(list, zip(*(x.split(limit) for x in row), strict=True))
+            parts: list[Any] = [x.split(limit) for x in row]  # type: ignore[no-untyped-call]
+            yield from map(list, zip(*parts, strict=True))
         elif size > 0:
             gathered.append(row)
             held += size

@@ -224,7 +224,7 @@ def test_one_dtype_of_two_is_not_enough(environment, name):
         ("AbsentPart", "cannot run here: needs no_such_framework.part"),
         ("Raises", f"in float32: RuntimeError: cannot <step> (and {CASES - 1} more)"),
         ("FailsInFloat64", "in float64: RuntimeError: float32 only"),
-        ("DiesAfterFloat32", "without verdict"),
+        ("DiesAfterFloat32", "have no verdict"),
         ("WrongShape", "ValueError: there must be 5 parameters, got 4"),
         ("UnknownDtype", f"dtypes must be of {', '.join((*STORAGE, *NARROW_STATE))}, got 'float8'"),
         ("ClaimsFloat32", "TypeError: parameters must be float32, got float64"),
@@ -398,7 +398,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(environment):
 def test_a_report_that_cannot_be_written_is_told_before_the_work(environment, tmp_path):
     result = command(environment, "run", "--output", str(tmp_path / "nowhere" / "report.html"))
     assert result.returncode == 2
-    assert "is not there or not" in result.stderr
+    assert "is missing or not" in result.stderr
     assert "ground truth" not in result.stdout
 
 

@@ -41,7 +41,8 @@ def update(
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
         theta, m, v = new
         if row.m.dtype == WORDS:
-            repack(row, m, v, c.draw)
+            # A scalar parameter has become float64: so are traced coefficients.
+            repack(row, m.float(), v.float(), c.draw)
         else:
             row.m.copy_(m)
             row.v.copy_(v)

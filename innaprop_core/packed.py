@@ -130,7 +130,7 @@ def _hash(x: int) -> int:
     return x ^ (x >> 16)
 
 
-def pack(m: Any, v: Any, index: Any, turned: Any, to: Operations) -> Any:
+def pack(m: Any, v: Any, index: Any, turned: Any, to: Operations, lattice: int = LATTICE) -> Any:
     """Return the words that hold a momentum and a second moment, rounded.
 
     Args:
@@ -139,11 +139,13 @@ def pack(m: Any, v: Any, index: Any, turned: Any, to: Operations) -> Any:
         index: Number of each element, from 0; int32 array of that shape.
         turned: From ``turn``, or ``turn_of``.
         to: The framework's operations.
+        lattice: What the index is multiplied by, modulo 2^32. Default ``LATTICE``; 1 of an index
+            that has been multiplied.
 
     Returns:
         int32 array of that shape; zero where m and v are.
     """
-    threshold = index * LATTICE + turned
+    threshold = index * lattice + turned
     of_m = to.shift(threshold, 32 - _BELOW_M) & ((1 << _BELOW_M) - 1)
     of_v = threshold & ((1 << _BELOW_V) - 1)
     sign = to.shift(to.bits(m), 31)

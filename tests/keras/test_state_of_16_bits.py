@@ -18,6 +18,8 @@ from innaprop.keras import INNAprop
 from innaprop_core import Hyperparameters, momentum, packed, trajectory
 
 N = 600
+RATE = 0.25 + 2.0**-20
+"""Exact in float32, and between two numbers that a momentum is rounded to."""
 BACKEND = keras.backend.backend()
 PRESETS = {"fast": {"alpha": 0.1, "beta": 0.9}, "accurate": {"alpha": 2.0, "beta": 2.0}}
 NUMPY = SimpleNamespace(
@@ -96,13 +98,16 @@ def test_it_rounds_as_the_core_does():
 
 
 def test_the_first_words_are_the_core_s_bit_by_bit():
-    """Gradients that are powers of two, and sigma 1/2, leave nothing to the order of roundings."""
-    given = np.exp2(np.random.default_rng(0).integers(-8, 9, (1, N))).astype(np.float32)
+    """Squares of 22 bits are exact, and so are their roots: all that is rounded are the words."""
+    given = np.random.default_rng(0).integers(1 << 10, 1 << 11, (1, N)).astype(np.float32)
     options = {"alpha": 0.5, "beta": 1.0, "sigma": 0.5, "weight_decay": 0.0}
-    variable, optimizer = make(rate=0.25, epsilon=0.0, seed=3, **options)
+    variable, optimizer = make(rate=RATE, epsilon=0.0, seed=3, **options)
     advance(variable, optimizer, given)
-    _, word = by_the_core(start(), given, 3, Hyperparameters(gamma=0.25, eps=0.0, **options))
+    h = Hyperparameters(gamma=RATE, eps=0.0, **options)
+    _, word = by_the_core(start(), given, 3, h)
     np.testing.assert_array_equal(words(optimizer), word)
+    _, other = by_the_core(start(), given, 4, h)
+    assert (word != other).mean() > 0.3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

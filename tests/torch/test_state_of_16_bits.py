@@ -303,9 +303,12 @@ def test_damaged_states_are_refused_before_anything_changes():
         optimizer.load_state_dict(good)
 
 
-def test_inside_torch_compile():
-    given = gradients(5, n=300)
-    both = [made(start(300), state_bits=16) for _ in range(2)]
+@pytest.mark.parametrize("n", [7, 100, 300])
+def test_inside_torch_compile(n):
+    """Also where a vector is left half full, and the compiler unrolls the loop over all."""
+    torch.compiler.reset()
+    given = gradients(5, n=n)
+    both = [made(start(n), state_bits=16) for _ in range(2)]
     step = torch.compile(both[0].step, fullgraph=False)
     (p,), (q,) = (o.param_groups[0]["params"] for o in both)
     for g in given:
@@ -315,3 +318,20 @@ def test_inside_torch_compile():
     torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     words = [state_of(o)["packed_state"] for o in both]
     assert (words[0] != words[1]).float().mean() < 2e-2
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.bfloat16, 32), (torch.float32, 16)])
+def test_inside_torch_compile_without_dimensions(dtype, bits):
+    """There the scalars, tensors of float64, would decide the dtype of the arithmetic."""
+    torch.compiler.reset()
+    both = []
+    for _ in range(2):
+        p = torch.nn.Parameter(torch.tensor(1.0, dtype=dtype))
+        p.grad = torch.ones_like(p)
+        both.append((p, INNAprop([p], lr=torch.tensor(1e-2), state_bits=bits)))
+    (p, compiled), (q, plain) = both
+    step = torch.compile(compiled.step)
+    for _ in range(3):
+        step()
+        plain.step()
+    torch.testing.assert_close(compiled.master_weights(p), plain.master_weights(q))

@@ -87,14 +87,25 @@ def repack(row: Row, m: Tensor, v: Tensor, draw: Any, first: int = 0) -> None:
         turned: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
     else:
         turned = packed.turn(int(draw))
-    row.m.copy_(packed.pack(m, v, _indices(row.m, first), turned, OPERATIONS))
+    row.m.copy_(packed.pack(m, v, _lattice(row.m, first), turned, OPERATIONS, lattice=1))
 
 
-def _indices(like: Tensor, first: int) -> Tensor:
-    """Return the number of each element, in the order in which they lie in memory, if dense."""
-    first = (first + 2**31) % 2**32 - 2**31
+def _lattice(like: Tensor, first: int) -> Tensor:
+    """Return the number of each element times ``packed.LATTICE``, modulo 2^32, as int32.
+
+    Elements are numbered in the order in which they lie in memory, if dense.
+    """
     n = like.numel()
-    line = torch.arange(first, first + n, dtype=torch.int32, device=like.device)
+    if torch.compiler.is_compiling():
+        # Inductor makes one expression of what is linear in the index, and an int32 in C++ that
+        # overflows lets the compiler conclude that the loop is short: it writes elsewhere then.
+        # The mask leaves the numbers as they are, and ends the expression.
+        line = torch.arange(first, first + n, dtype=torch.int64, device=like.device)
+        line = ((line & 0xFFFFFFFF) * packed.LATTICE).to(torch.int32)
+    else:
+        first = (first + 2**31) % 2**32 - 2**31
+        line = torch.arange(first, first + n, dtype=torch.int32, device=like.device)
+        line *= packed.LATTICE
     if like.is_contiguous() or not is_dense(like):
         return line.view(like.shape)
     return line.as_strided(like.shape, like.stride())

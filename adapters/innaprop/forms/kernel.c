@@ -128,15 +128,11 @@ static inline uint16_t split_float16(float x, int16_t *r) {
 #define COARSE_OF_V 0x4a800000u /* 2^22 */
 #define CODES_OF_M 28672u
 #define DRAWS 16777216.0
-/* Elements whose states are unpacked at a time: they stay in the innermost cache. */
-#define UNPACKED 512
-
-/* From the threshold of each element to that of the first one of its block. */
-static uint32_t lattice[UNPACKED];
-
-static __attribute__((constructor)) void lay_lattice(void) {
-    for (uint32_t i = 0; i < UNPACKED; i++) lattice[i] = i * 0x9e3779b9u;
-}
+/* Elements whose states are unpacked at a time: they stay in the innermost cache, with room for all
+   that streams past. */
+#define UNPACKED 128
+/* How far the threshold of an element is from the next one's, in units of 2^-32. */
+#define LATTICE 0x9e3779b9u
 
 static inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -163,7 +159,7 @@ FOR_EVERY_CPU static void pack(
     /* What codes begin at, subtracted at the end. */
     const uint32_t first_m = LOW_OF_M >> 11, first_v = LOW_OF_V >> 13;
     for (int i = 0; i < n; i++) {
-        uint32_t threshold = lattice[i] + start, bits = bits_of(m[i]);
+        uint32_t threshold = start + (uint32_t)i * LATTICE, bits = bits_of(m[i]);
         uint32_t size = bits_of(float_of(bits & 0x7fffffffu) + float_of(LOW_OF_M));
         uint32_t of_m = smaller((size + (threshold >> 21)) >> 11, first_m + CODES_OF_M - 1);
         size = bits_of(v[i] + float_of(LOW_OF_V));
@@ -274,7 +270,7 @@ static void update_state(const Rows *rows, int64_t i, int64_t low, int64_t n, co
         uint32_t *word = (uint32_t *)rows->m[i] + low;
         unpack(word, m, v, (int)some);
         update(rows, i, m, v, low, some, c);
-        pack(word, m, v, (int)some, (uint32_t)low * 0x9e3779b9u + turn);
+        pack(word, m, v, (int)some, (uint32_t)low * LATTICE + turn);
     }
 }
 

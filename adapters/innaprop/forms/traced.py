@@ -39,7 +39,8 @@ def update(
         new = momentum.step(*old, g, c, torch.sqrt)
         if skip is not None:
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
-        theta, m, v = new
+        # Of scalars in float64 a tensor without dimensions takes the dtype.
+        theta, m, v = (x.to(real_of(row)) for x in new)
         if row.m.dtype == WORDS:
             # A scalar parameter has become float64: so are traced coefficients.
             repack(row, m.float(), v.float(), c.draw)

@@ -39,11 +39,10 @@ def update(
         new = momentum.step(*old, g, c, torch.sqrt)
         if skip is not None:
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
-        # Of scalars in float64 a tensor without dimensions takes the dtype.
+        # A scalar parameter takes the dtype of traced coefficients, float64.
         theta, m, v = (x.to(real_of(row)) for x in new)
         if row.m.dtype == WORDS:
-            # A scalar parameter has become float64: so are traced coefficients.
-            repack(row, m.float(), v.float(), c.draw)
+            repack(row, m, v, c.draw)
         else:
             row.m.copy_(m)
             row.v.copy_(v)

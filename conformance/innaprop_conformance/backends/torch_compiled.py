@@ -12,7 +12,7 @@ class TorchCompiled(WithCompiler, TorchBackend):
     mode = "compiled"
     # A step with a missing gradient would be compiled again.
     features = PLAIN - {"long runs", "missing gradients"}
-    dtypes = ("float32",)
+    dtypes = ("float32", "float32+state16")
     optimizers = ()
 
     @classmethod

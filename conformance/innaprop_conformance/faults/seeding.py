@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from innaprop_conformance.faults.fault import Edit, Fault
 
@@ -104,6 +105,21 @@ def folder_of(package: str) -> Path:
 
 def _remove_modules(packages: Iterable[str]) -> dict[str, ModuleType]:
     """Remove all modules of these packages from ``sys.modules``; return them by name."""
+    packages = tuple(packages)
     prefixes = tuple(f"{package}." for package in packages)
     names = [name for name in sys.modules if f"{name}.".startswith(prefixes)]
-    return {name: sys.modules.pop(name) for name in names}
+    removed = {name: sys.modules.pop(name) for name in names}
+    _forget_aliases(packages)
+    return removed
+
+
+def _forget_aliases(packages: tuple[str, ...]) -> None:
+    """Have torch.compile import modules anew: it keeps copies in a cache and under aliases."""
+    cache: Any = getattr(sys.modules.get("torch._dynamo.symbolic_convert"), "_import_module", None)
+    if hasattr(cache, "cache_clear"):
+        cache.cache_clear()
+    prefixes = tuple(f"__import_{package}" for package in packages)
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", {})
+        for name in [name for name in names if name.startswith(prefixes)]:
+            del names[name]

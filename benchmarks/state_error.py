@@ -24,16 +24,6 @@ UPDATES = (4_000, 10_000)
 ELEMENTS = 600
 SIZE_IN_8_BITS = 18 * 256
 """Libraries keep smaller tensors in float32; elements are the same again and again."""
-NUMPY = {
-    "where": np.where,
-    "bits": lambda x: x.view(np.int32),
-    "real": lambda bits: bits.view(np.float32),
-    "integer": lambda x: x.astype(np.int32),
-    "floating": lambda bits: bits.astype(np.float32),
-    "shift": lambda x, n: x >> np.int32(n),
-}
-OPERATIONS = type("Operations", (), {name: staticmethod(f) for name, f in NUMPY.items()})()
-"""NumPy's, for packed states."""
 INDICES = np.arange(ELEMENTS, dtype=np.int32)
 
 Store = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -53,8 +43,10 @@ def data(seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
 
 def in_16_bits(m: np.ndarray, v: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Store a state as ``state_bits=16`` does."""
-    word = packed.pack(m, v, INDICES, np.int32(packed.turn(packed.draw(k))), OPERATIONS)
-    return packed.unpack(word, OPERATIONS)
+    word = packed.pack(
+        m, v, packed.thresholds(INDICES, np.int32(packed.turn(packed.draw(k)))), packed.NUMPY
+    )
+    return packed.unpack(word, packed.NUMPY)
 
 
 def in_bfloat16(stochastic: bool) -> Store:

@@ -23,7 +23,10 @@ operator in every framework is handed in as ``Operations``.
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Protocol
+
+import numpy as np
 
 DRAWS = 1 << 24
 """After so many, draws come again; their numbers are exact in float32."""
@@ -92,6 +95,17 @@ def check_storage(state_bits: Any, seed: Any) -> None:
         raise ValueError(f"state_bits must be one of {allowed}, got {state_bits}")
 
 
+NUMPY: Any = SimpleNamespace(
+    where=np.where,
+    bits=lambda x: x.view(np.int32),
+    real=lambda bits: bits.view(np.float32),
+    integer=lambda x: x.astype(np.int32),
+    floating=lambda bits: bits.astype(np.float32),
+    shift=lambda x, n: x >> np.int32(n),
+)
+"""``Operations`` of NumPy."""
+
+
 def draw(k: Any, seed: int = 0) -> Any:
     """Return the number of the draw for an update.
 
@@ -130,22 +144,28 @@ def _hash(x: int) -> int:
     return x ^ (x >> 16)
 
 
-def pack(m: Any, v: Any, index: Any, turned: Any, to: Operations, lattice: int = LATTICE) -> Any:
+def thresholds(index: Any, turned: Any) -> Any:
+    """Return what is added to each element before it is rounded down, as int32.
+
+    Args:
+        index: Number of each element, from 0; int32 array of any shape.
+        turned: From ``turn``, or ``turn_of``.
+    """
+    return index * LATTICE + turned
+
+
+def pack(m: Any, v: Any, threshold: Any, to: Operations) -> Any:
     """Return the words that hold a momentum and a second moment, rounded.
 
     Args:
         m: Momentum; float32 array of any shape. What does not fit becomes ``LARGEST`` in size.
         v: Second moment, like m; not negative. What is not finite stays so.
-        index: Number of each element, from 0; int32 array of that shape.
-        turned: From ``turn``, or ``turn_of``.
+        threshold: From ``thresholds``; int32 array of that shape.
         to: The framework's operations.
-        lattice: What the index is multiplied by, modulo 2^32. Default ``LATTICE``; 1 of an index
-            that has been multiplied.
 
     Returns:
         int32 array of that shape; zero where m and v are.
     """
-    threshold = index * lattice + turned
     of_m = to.shift(threshold, 32 - _BELOW_M) & ((1 << _BELOW_M) - 1)
     of_v = threshold & ((1 << _BELOW_V) - 1)
     sign = to.shift(to.bits(m), 31)

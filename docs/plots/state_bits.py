@@ -9,21 +9,11 @@ ELEMENTS, UPDATES = 300, 2_000
 INDICES = np.arange(ELEMENTS, dtype=np.int32)
 
 
-class NumPy:
-    """What packing takes of NumPy."""
-
-    where = staticmethod(np.where)
-    bits = staticmethod(lambda x: x.view(np.int32))
-    real = staticmethod(lambda bits: bits.view(np.float32))
-    integer = staticmethod(lambda x: x.astype(np.int32))
-    floating = staticmethod(lambda bits: bits.astype(np.float32))
-    shift = staticmethod(lambda x, n: x >> np.int32(n))
-
-
 def in_16_bits(m, v, k):
     """Store a state as ``state_bits=16`` does."""
     turned = np.int32(packed.turn(packed.draw(k)))
-    return packed.unpack(packed.pack(m, v, INDICES, turned, NumPy()), NumPy())
+    word = packed.pack(m, v, packed.thresholds(INDICES, turned), packed.NUMPY)
+    return packed.unpack(word, packed.NUMPY)
 
 
 def in_bfloat16(m, v, k):

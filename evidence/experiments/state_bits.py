@@ -30,7 +30,7 @@ def studies(scale: Scale) -> list[Study]:
 
 
 def grid(scale: Scale) -> list[Config]:
-    """Return all runs: neighbours differ in one of the changes alone."""
+    """Return all runs; those of all changes, in their order, are neighbours."""
     return [
         {
             **study.base,
@@ -47,15 +47,6 @@ def grid(scale: Scale) -> list[Config]:
         for seed in scale.seeds(REPORT_SEEDS)
         for change in CHANGES.values()
     ]
-
-
-def change_of(config: Config) -> str:
-    """Return the name of the change that a run has."""
-    return next(
-        name
-        for name, change in reversed(CHANGES.items())
-        if all(config.get(key) == value for key, value in change.items())
-    )
 
 
 def plan(scale: Scale, done: Results) -> list[Config]:

@@ -1,7 +1,5 @@
 """The tolerance for a 16-bit state dtype: stochastic rounding passes, biased rounding fails."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -13,26 +11,20 @@ from innaprop_conformance.truth import find_truth
 from innaprop_core import momentum, packed
 
 NAMES = ("precision,fast", "precision,accurate")
-NUMPY = SimpleNamespace(
-    where=np.where,
-    bits=lambda x: x.view(np.int32),
-    real=lambda bits: bits.view(np.float32),
-    integer=lambda x: x.astype(np.int32),
-    floating=lambda bits: bits.astype(np.float32),
-    shift=lambda x, n: x >> np.int32(n),
-)
 
 
 def in_16_bits(m, v, k):
     """Round stochastically, as specified."""
     indices = np.arange(m.size, dtype=np.int32)
     turn = np.int32(packed.turn(packed.draw(k)))
-    return packed.unpack(packed.pack(m, v, indices, turn, NUMPY), NUMPY)
+    return packed.unpack(
+        packed.pack(m, v, packed.thresholds(indices, turn), packed.NUMPY), packed.NUMPY
+    )
 
 
 def rounded_down(m, v, k):
     """Round down, without thresholds."""
-    return packed.unpack(packed.pack(m, v, np.zeros(m.size, np.int32), np.int32(0), NUMPY), NUMPY)
+    return packed.unpack(packed.pack(m, v, np.zeros(m.size, np.int32), packed.NUMPY), packed.NUMPY)
 
 
 def with_one_threshold(m, v, k):
@@ -78,7 +70,7 @@ def test_spacings_are_those_of_the_words():
     m = (rng.normal(size=10_000) * 10.0 ** rng.uniform(-6, 0, 10_000)).astype(np.float32)
     v = (10.0 ** rng.uniform(-18, 12, 10_000)).astype(np.float32)
     low, high = (
-        packed.unpack(packed.pack(m, v, np.zeros(m.size, np.int32), np.int32(t), NUMPY), NUMPY)
+        packed.unpack(packed.pack(m, v, np.full(m.size, t, np.int32), packed.NUMPY), packed.NUMPY)
         for t in (0, -1)
     )
     for below, above, x, spacing in (

@@ -12,14 +12,6 @@ import torch
 
 from innaprop_core import momentum, packed
 
-NUMPY = SimpleNamespace(
-    where=np.where,
-    bits=lambda x: x.view(np.int32),
-    real=lambda bits: bits.view(np.float32),
-    integer=lambda x: x.astype(np.int32),
-    floating=lambda bits: bits.astype(np.float32),
-    shift=lambda x, n: x >> np.int32(n),
-)
 TORCH = SimpleNamespace(
     where=torch.where,
     bits=lambda x: x.view(torch.int32),
@@ -45,7 +37,7 @@ TENSORFLOW = SimpleNamespace(
     shift=tf.bitwise.right_shift,
 )
 FRAMEWORKS = {
-    "numpy": (np.asarray, NUMPY, lambda f: f),
+    "numpy": (np.asarray, packed.NUMPY, lambda f: f),
     "torch": (torch.asarray, TORCH, lambda f: f),
     "jax": (jnp.asarray, JAX, lambda f: f),
     "jax compiled": (jnp.asarray, JAX, jax.jit),
@@ -89,7 +81,10 @@ def functions(request):
     asarray, to, wrap = FRAMEWORKS[request.param]
 
     def pack(*arrays):
-        return np.asarray(wrap(lambda *x: packed.pack(*x, to))(*map(asarray, arrays)))
+        def whole(m, v, index, turned):
+            return packed.pack(m, v, packed.thresholds(index, turned), to)
+
+        return np.asarray(wrap(whole)(*map(asarray, arrays)))
 
     def unpack(word):
         return tuple(np.asarray(x) for x in wrap(lambda w: packed.unpack(w, to))(asarray(word)))
@@ -132,7 +127,8 @@ def test_every_framework_rounds_to_the_same_words(functions):
     assert [packed.turn(int(d)) for d in draws[:2000]] == turns[:2000].tolist()
     indices = rng.integers(0, 2**31, 100_000).astype(np.int32)
     np.testing.assert_array_equal(
-        pack(m, v, indices, turns), packed.pack(m, v, indices, turns, NUMPY)
+        pack(m, v, indices, turns),
+        packed.pack(m, v, packed.thresholds(indices, turns), packed.NUMPY),
     )
 
 
@@ -156,8 +152,10 @@ def test_rounding_has_no_bias_whatever_the_number(size):
         m = np.full(n, sign * size, np.float32)
         v = np.full(n, 1.7 * size**2, np.float32)
         turn = np.int32(packed.turn(3))
-        word = packed.pack(m, v, np.arange(n, dtype=np.int32), turn, NUMPY)
-        back_m, back_v = (x.astype(float) for x in packed.unpack(word, NUMPY))
+        word = packed.pack(
+            m, v, packed.thresholds(np.arange(n, dtype=np.int32), turn), packed.NUMPY
+        )
+        back_m, back_v = (x.astype(float) for x in packed.unpack(word, packed.NUMPY))
         assert len(np.unique(back_m)) <= 2
         assert len(np.unique(back_v)) <= 2
         spacing = (size + 0.125) * 2.0**-12
@@ -201,12 +199,13 @@ def errors(alpha, beta, gamma, seeds, steps=1000, n=600):
         g = (scale * (drift + rng.normal(size=n))).astype(np.float32)
         c = momentum.coefficients(k, **options, weight_decay=0.0)
         exact = momentum.step(*exact, g.astype(float), c)
-        m, v = packed.unpack(word, NUMPY)
+        m, v = packed.unpack(word, packed.NUMPY)
         descent, m, v = momentum.move(theta, m.astype(float), v.astype(float), g.astype(float), c)
         theta = theta - descent
         turns = [packed.turn(int(packed.draw(k, seed))) for seed in seeds]
         turn = np.array(turns, np.int32)[:, None]
-        word = packed.pack(m.astype(np.float32), v.astype(np.float32), index, turn, NUMPY)
+        thresholds = packed.thresholds(index, turn)
+        word = packed.pack(m.astype(np.float32), v.astype(np.float32), thresholds, packed.NUMPY)
     return theta - exact[0], exact[0]
 
 

@@ -154,3 +154,19 @@ def test_what_does_not_fit_is_refused_before_anything_changes():
     assert diagnostics.record(2, {"all": measured()}).training_loss == 2.0
     with pytest.raises(ValueError, match="in the order of their steps"):
         find(diagnostics.records[::-1])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "says"),
+    [
+        (0.005, 0.9, "alpha beta is too small"),
+        (20.0, 1.0, "alpha is too large"),
+        (0.1, 0.9, None),
+        (2.0, 2.0, None),
+    ],
+)
+def test_a_flat_loss_is_laid_to_dampings_far_from_the_presets_alone(alpha, beta, says):
+    # Updates long enough that the rate is not to blame.
+    findings = fed([1.0] * 9, alpha=alpha, beta=beta, update=4e-2).findings
+    assert [f.name for f in findings] == ([] if says is None else ["plateau"])
+    assert says is None or says in findings[0].cause

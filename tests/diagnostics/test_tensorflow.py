@@ -54,6 +54,28 @@ def test_records_say_what_the_core_does(mode, values, dtype):
         assert dtype == "float32" or record.all.stalled == 0
 
 
+@pytest.mark.parametrize("mode", ["eager", "function", "xla"])
+def test_a_packed_state_is_decoded(mode):
+    thetas, optimizer = variables(), INNAprop(**named(VALUES[0]), state_bits=16)
+    alongside = Alongside([as_float64(v) for v in thetas], **VALUES[0])
+    optimizer.build(thetas)
+
+    def step(gradients):
+        measured = measure(optimizer, gradients, thetas)
+        optimizer.apply(gradients, thetas)
+        return measured
+
+    if mode != "eager":
+        step = tf.function(step, jit_compile=mode == "xla")
+    for k, gradients in enumerate(some_gradients(SHAPES, 4)):
+        record = Diagnostics(warn=False).record(
+            k + 1, step([tf.cast(g, "float32") for g in gradients])
+        )
+        expected = alongside.step(gradients)
+        for name in ("update_norm", "momentum_share", "scaled_gradient"):
+            assert getattr(record.all, name) == pytest.approx(expected[name], rel=2e-2)
+
+
 @pytest.mark.parametrize(("residual", "share"), [(False, 0.75), (True, 0.0)])
 def test_what_rounding_puts_back_is_stalled(residual, share):
     w = tf.Variable(tf.cast([1.0, 2.0, -4.0, 1e-6], "bfloat16"))

@@ -127,6 +127,20 @@ def test_sixteen_bits_are_measured_on_the_master_weights(residual, stalled):
     assert diagnostics.records[0].all.stalled == stalled
 
 
+def test_a_packed_state_is_decoded():
+    x, y = batches(5)
+    model = linear(np.arange(1.0, 6.0))
+    expected = expected_records(model, VALUES[0], x, y, 8)
+    model.compile(INNAprop(**named(VALUES[0]), state_bits=16), "mse")
+    diagnostics = Diagnostics(every=1)
+    model.fit(x, y, 8, shuffle=False, verbose=0, callbacks=[diagnostics])
+    assert len(diagnostics.records) == 5
+    for record in diagnostics.records:
+        for name in ("update_norm", "momentum_share", "scaled_gradient"):
+            value = expected[record.step - 1][name]
+            assert getattr(record.all, name) == pytest.approx(value, rel=2e-2)
+
+
 def test_another_optimizer_is_refused():
     x, y = batches(1)
     model = linear(np.ones(5))

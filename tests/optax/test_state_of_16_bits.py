@@ -15,18 +15,6 @@ from innaprop.optax import master_weights, psi
 from innaprop_core import Hyperparameters, momentum, packed, trajectory
 
 PRESETS = {"fast": {"alpha": 0.1, "beta": 0.9}, "accurate": {"alpha": 2.0, "beta": 2.0}}
-NUMPY = type(
-    "Operations",
-    (),
-    {
-        "where": staticmethod(np.where),
-        "bits": staticmethod(lambda x: x.view(np.int32)),
-        "real": staticmethod(lambda bits: bits.view(np.float32)),
-        "integer": staticmethod(lambda x: x.astype(np.int32)),
-        "floating": staticmethod(lambda bits: bits.astype(np.float32)),
-        "shift": staticmethod(lambda x, n: x >> np.int32(n)),
-    },
-)()
 
 
 def gradients(steps, n=600):
@@ -75,8 +63,9 @@ def test_it_rounds_as_the_core_does():
     options = {"gamma": 1e-3, **PRESETS["fast"], "sigma": 0.999, "eps": 1e-8, "weight_decay": 0.1}
     for k, g in enumerate(given, start=1):
         c = momentum.coefficients(k, **options, seed=seed)
-        theta, m, v = momentum.step(theta, *packed.unpack(word, NUMPY), g, c)
-        word = packed.pack(m, v, indices, np.int32(packed.turn(int(c.draw))), NUMPY)
+        theta, m, v = momentum.step(theta, *packed.unpack(word, packed.NUMPY), g, c)
+        turned = np.int32(packed.turn(int(c.draw)))
+        word = packed.pack(m, v, packed.thresholds(indices, turned), packed.NUMPY)
     params, state = run(make(1e-3, weight_decay=0.1, state_bits=16, seed=seed), start(), given)
     assert (np.asarray(state.momentum) != word).mean() < 5e-3
     np.testing.assert_allclose(params, theta, atol=2e-6)

@@ -4,7 +4,6 @@ import copy
 import pickle
 import warnings
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,14 +22,6 @@ HOW = {
     "function": tf.function,
     "xla": lambda f: tf.function(f, jit_compile=True),
 }
-NUMPY = SimpleNamespace(
-    where=np.where,
-    bits=lambda x: x.view(np.int32),
-    real=lambda bits: bits.view(np.float32),
-    integer=lambda x: x.astype(np.int32),
-    floating=lambda bits: bits.astype(np.float32),
-    shift=lambda x, n: x >> np.int32(n),
-)
 
 
 def gradients(steps, n=N, seed=0):
@@ -68,8 +59,9 @@ def by_the_core(theta, given, seed, h, first=1, word=None):
     indices = np.arange(theta.size, dtype=np.int32)
     for k, g in enumerate(given, start=first):
         c = momentum.coefficients(k, **asdict(h), seed=seed)
-        theta, m, v = momentum.step(theta, *packed.unpack(word, NUMPY), g, c)
-        word = packed.pack(m, v, indices, np.int32(packed.turn(int(c.draw))), NUMPY)
+        theta, m, v = momentum.step(theta, *packed.unpack(word, packed.NUMPY), g, c)
+        turned = np.int32(packed.turn(int(c.draw)))
+        word = packed.pack(m, v, packed.thresholds(indices, turned), packed.NUMPY)
     return theta, word
 
 
@@ -215,7 +207,7 @@ def test_portable_files_take_states_from_one_kind_to_the_other(tmp_path):
     innaprop.save_state(tmp_path / "state", narrow)
     _, wide = make(state_bits=32)
     innaprop.load_state(tmp_path / "state", wide)
-    m, v = packed.unpack(words(narrow), NUMPY)
+    m, v = packed.unpack(words(narrow), packed.NUMPY)
     np.testing.assert_array_equal(wide.momentums[0], m)
     np.testing.assert_array_equal(wide.second_moments[0], v)
     innaprop.save_state(tmp_path / "wide", wide)

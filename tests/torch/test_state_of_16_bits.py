@@ -89,7 +89,9 @@ def test_every_implementation_rounds_as_the_core_does(implementation):
         m, v = packed.unpack(word, OPERATIONS)
         theta, m, v = momentum.step(theta, m.numpy(), v.numpy(), g.numpy(), c)
         turn = packed.turn(int(c.draw))
-        word = packed.pack(*map(torch.from_numpy, (m, v)), indices, turn, OPERATIONS)
+        word = packed.pack(
+            *map(torch.from_numpy, (m, v)), packed.thresholds(indices, turn), OPERATIONS
+        )
     optimizer = made(state_bits=16, seed=seed, weight_decay=0.1, **implementation)
     p = run(optimizer, given)
     assert (state_of(optimizer)["packed_state"] != word).float().mean() < 5e-3

@@ -87,7 +87,7 @@ def repack(row: Row, m: Tensor, v: Tensor, draw: Any, first: int = 0) -> None:
         turned: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
     else:
         turned = packed.turn(int(draw))
-    row.m.copy_(packed.pack(m, v, _lattice(row.m, first), turned, OPERATIONS, lattice=1))
+    row.m.copy_(packed.pack(m, v, _lattice(row.m, first) + turned, OPERATIONS))
 
 
 def _lattice(like: Tensor, first: int) -> Tensor:

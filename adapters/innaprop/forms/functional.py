@@ -141,7 +141,9 @@ def pack(m: Any, v: Any, draw: Any) -> Any:
     """
     draw = jnp.asarray(draw, jnp.int32)
     indices = jax.lax.iota(jnp.int32, m.size).reshape(m.shape)
-    return packed.pack(m, v, indices, packed.turn_of(draw, _OPERATIONS), _OPERATIONS)
+    return packed.pack(
+        m, v, packed.thresholds(indices, packed.turn_of(draw, _OPERATIONS)), _OPERATIONS
+    )
 
 
 _OPERATIONS = residual.Operations(

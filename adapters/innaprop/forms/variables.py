@@ -101,7 +101,7 @@ def pack(m: Any, v: Any, draw: Any) -> Any:
     m = tf.convert_to_tensor(m)
     indices = tf.reshape(tf.range(m.shape.num_elements(), dtype=tf.int32), m.shape)
     turned = packed.turn_of(tf.cast(draw, tf.int32), _OPERATIONS)
-    return tf.bitcast(packed.pack(m, v, indices, turned, _OPERATIONS), WORDS)
+    return tf.bitcast(packed.pack(m, v, packed.thresholds(indices, turned), _OPERATIONS), WORDS)
 
 
 def in_xla() -> bool:

@@ -16,6 +16,7 @@ from innaprop.diagnostics.measure import SUMS, Operations, sums
 from innaprop.keras import options
 from innaprop.keras.gradients import SIXTEEN_BITS, dense
 from innaprop.keras.optimizer import INNAprop
+from innaprop.keras.state import moments
 
 _KEY = "innaprop"
 """Where the logs of a measured step have what was measured, until it is taken out."""
@@ -249,7 +250,7 @@ def _measure(
     measured: dict[str, dict[str, Any]] = {}
     for gradient, variable in pairs:
         i = own._get_variable_index(variable)
-        m, v = (ops.convert_to_tensor(slots[i]) for slots in (own._momentums, own._second_moments))
+        m, v = moments(own._momentums[i], own._second_moments[i])
         found = sums(
             own.master_weights(variable),
             m,

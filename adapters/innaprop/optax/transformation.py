@@ -264,13 +264,12 @@ def _storage(state_bits: Any, seed: Any) -> tuple[int, int]:
     state_bits = 32 if state_bits is None else state_bits
     seed = 0 if seed is None else seed
     for name, value in (("state_bits", state_bits), ("seed", seed)):
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, jax.Array):
             raise TypeError(
                 f"{name} must be an integer, got {value!r}; optax.inject_hyperparams takes it as "
                 f"it is with static_args={name!r}"
             )
-    if state_bits not in (32, 16):
-        raise ValueError(f"state_bits must be one of 32, 16, got {state_bits}")
+    packed.check_storage(state_bits, seed)
     return state_bits, seed
 
 

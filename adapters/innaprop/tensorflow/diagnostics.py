@@ -101,8 +101,7 @@ def measure(
         residual = optimizer.residuals[i]
         found = sums(
             variables.read(variable, residual, dtype),
-            tf.convert_to_tensor(optimizer.momentums[i]),
-            tf.convert_to_tensor(optimizer.second_moments[i]),
+            *variables.moments(optimizer.momentums[i], optimizer.second_moments[i]),
             tf.cast(tf.convert_to_tensor(gradient), dtype),
             c,
             _OPERATIONS,

@@ -426,12 +426,10 @@ class INNAprop(tf.Module):
             self.updates[i].assign_add(1)
         looks_back = variables.in_xla() and self._bounds.allow_to_look_back(self)
         packs = self.state_bits == 16
-        for dtype in {state_dtype(variable) for variable in var_list}:
-            of_dtype = [
-                (variable, i, gradient)
-                for variable, i, gradient in zip(var_list, places, gradients, strict=True)
-                if state_dtype(variable) == dtype
-            ]
+        alike: dict[Any, list[tuple[Any, int, Any]]] = {}
+        for row in zip(var_list, places, gradients, strict=True):
+            alike.setdefault(state_dtype(row[0]), []).append(row)
+        for dtype, of_dtype in alike.items():
             counts = tf.stack([tf.convert_to_tensor(self.updates[i]) for _, i, _ in of_dtype])
             c = momentum.coefficients(
                 tf.cast(counts, tf.float64),

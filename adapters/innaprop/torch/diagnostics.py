@@ -1,7 +1,7 @@
 """Diagnostics of a run: what an update is about to do, measured before every N-th step."""
 
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from innaprop import diagnostics
 from innaprop.diagnostics.measure import SCALARS, SUMS, Operations, sums
-from innaprop.forms.foreach import NARROW, join
+from innaprop.forms.foreach import NARROW
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import numbers_at
-from innaprop.torch.plain import gradient_of, local, plain
-from innaprop.torch.state import count_dtype, moments_of, residual_of
+from innaprop.torch.plain import gradient_of, plain
+from innaprop.torch.state import count_dtype, master_weights_of, moments_of
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -43,7 +43,7 @@ _OPERATIONS = Operations(
 _Rounds = Callable[[Any], Any] | None
 
 
-class Diagnostics(diagnostics.Diagnostics):
+class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]):
     """Records what an optimizer does, from the next step on; in between it counts.
 
     Measured are this process's parts of parameters that have gradients: of those that
@@ -106,15 +106,7 @@ class Diagnostics(diagnostics.Diagnostics):
         for handle in self._handles:
             handle.remove()
 
-    def __enter__(self) -> "Diagnostics":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
@@ -257,12 +249,7 @@ def _joined(rows: list[list[Tensor]]) -> list[Tensor]:
 def _row(optimizer: INNAprop, group: dict[str, Any], p: Tensor) -> list[Tensor]:
     """Return flat theta, m, v and g of a parameter, in the dtype of its update."""
     state: dict[str, Any] = optimizer.state.get(p, {})
-    theta = plain(p)
-    residual = residual_of(p, state) if group["residual"] else None
-    if residual is not None:
-        theta = join(theta, local(residual))
-    elif p.dtype in NARROW:
-        theta = theta.float()
+    theta = plain(master_weights_of(p, state if group["residual"] else {}))
     m, v = (None if x is None else plain(x) for x in moments_of(p, state))
     if "psi" in state:
         numbers = numbers_at(group, max(optimizer._updates(p) - 1, 0))

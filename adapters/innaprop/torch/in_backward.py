@@ -1,7 +1,7 @@
 """Updates in the backward pass: of each parameter as soon as its gradient is there."""
 
 import weakref
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ _OF_MODELS: "weakref.WeakKeyDictionary[torch.nn.Module, list[_Updates]]"
 _OF_MODELS = weakref.WeakKeyDictionary()
 
 
-class StepInBackward:
+class StepInBackward(AbstractContextManager["StepInBackward"]):
     """What ``step_in_backward`` returns: ``remove()``, or leaving ``with``, ends it."""
 
     def __init__(self, handles: list[Any], updates: _Updates, kept: list[list[_Updates]]) -> None:
@@ -66,15 +66,7 @@ class StepInBackward:
             if self._updates in keeper:
                 keeper.remove(self._updates)
 
-    def __enter__(self) -> "StepInBackward":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
 

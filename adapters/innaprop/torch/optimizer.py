@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row, traced
-from innaprop.forms.foreach import NARROW, join
+from innaprop.forms.foreach import NARROW
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import (
     FLAGS,
@@ -20,7 +20,7 @@ from innaprop.torch.options import (
     numbers_at,
     plain_numbers,
 )
-from innaprop.torch.plain import gradient_of, is_fake, local, plain
+from innaprop.torch.plain import gradient_of, is_fake, plain
 from innaprop.torch.plan import (
     Call,
     Gathered,
@@ -36,6 +36,7 @@ from innaprop.torch.state import (
     as_saved,
     check_state_bits,
     count_dtype,
+    master_weights_of,
     moments_of,
     read_state_dict,
     residual_of,
@@ -430,7 +431,7 @@ class INNAprop(torch.optim.Optimizer):
             # The authors' state: only now is the parameter sure to be the one it belongs to.
             numbers = numbers_at(group, max(self._updates(p) - 1, 0))
             state["momentum_buffer"] = momentum.momentum_from_psi(
-                _wide(p, state), state["psi"], **numbers
+                master_weights_of(p, state), state["psi"], **numbers
             )
             # Last, so that whoever interrupts finds one of them.
             del state["psi"]
@@ -541,7 +542,7 @@ class INNAprop(torch.optim.Optimizer):
             ValueError: The optimizer does not hold this parameter.
         """
         self._group_of(parameter)
-        theta = _wide(parameter, self.state.get(parameter, {}))
+        theta = master_weights_of(parameter, self.state.get(parameter, {}))
         return theta.clone() if theta is parameter else theta
 
     @torch.no_grad()
@@ -563,7 +564,7 @@ class INNAprop(torch.optim.Optimizer):
         state: dict[str, Any] = self.state.get(parameter, {})
         if "psi" in state:
             return state["psi"].clone()  # type: ignore[no-any-return]
-        theta = _wide(parameter, state)
+        theta = master_weights_of(parameter, state)
         m, _ = moments_of(parameter, state)
         updates = self._updates(parameter)
         psi: Tensor = momentum.psi_from_momentum(
@@ -581,14 +582,3 @@ class INNAprop(torch.optim.Optimizer):
             f"parameter must be one that the optimizer holds, got a tensor of shape "
             f"{tuple(parameter.shape)} that it does not"
         )
-
-
-def _wide(p: Tensor, state: dict[str, Any]) -> Tensor:
-    """Return the parameter in the dtype of its state."""
-    residual = residual_of(p, state)
-    if residual is not None:
-        # On local parts: shifts of a DTensor's bits go wrong.
-        wide = torch.empty_like(p, dtype=torch.float32)
-        local(wide).copy_(join(local(p), local(residual)))
-        return wide
-    return p.float() if p.dtype in NARROW else p

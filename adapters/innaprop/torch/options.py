@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innaprop_core import check_hyperparameters
+from innaprop_core import check_hyperparameters, packed
 
 NAMES = {"gamma": "lr"}
 SCALARS = ("alpha", "beta", "sigma", "eps", "weight_decay")
@@ -25,7 +25,6 @@ FLAGS: Mapping[str, bool | None] = {
 
 STORAGE: Mapping[str, int] = {"state_bits": 32, "seed": 0}
 """How state is stored: options that are whole numbers."""
-STATE_BITS = (32, 16)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -48,14 +47,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         value = options[key]
         if not (isinstance(value, bool) or (default is None and value is None)):
             raise TypeError(f"{key} must be {allowed}, got {value!r}")
-    for key in STORAGE:
-        if isinstance(options[key], bool) or not isinstance(options[key], int):
-            raise TypeError(f"{key} must be an integer, got {options[key]!r}")
-    if options["state_bits"] not in STATE_BITS:
-        raise ValueError(
-            f"state_bits must be one of {', '.join(map(str, STATE_BITS))}, got "
-            f"{options['state_bits']}"
-        )
+    packed.check_storage(**{key: options[key] for key in STORAGE})
     if options["fused"] and options["foreach"]:
         raise ValueError("fused and foreach cannot both be True")
 

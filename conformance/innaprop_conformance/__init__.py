@@ -10,5 +10,5 @@
 - ``cli``: the command ``innaprop-conformance``.
 """
 
-__version__ = "2.1"
+__version__ = "2.2"
 """Version of the cases and of the tolerances. Only results of the same version are comparable."""

@@ -134,6 +134,12 @@ class Bounds:
         if self._of_state:
             self._of_state.replace()
 
+    def constrain(self, amount: float) -> None:
+        """Clip theta at +-amount. That brings two runs closer, so the bounds still hold."""
+        for name in ("_exact", "_stored"):
+            theta, *state = getattr(self, name)
+            setattr(self, name, (np.clip(theta, -amount, amount), *state))
+
     def errors(self) -> ErrorBounds:
         """Return the error bounds of theta."""
         return self._of_sum(1.0, 0.0)

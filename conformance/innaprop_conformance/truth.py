@@ -3,6 +3,7 @@
 import decimal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 
@@ -66,6 +67,10 @@ def find_truth(case: Case, counts: str = "parameter") -> Truth:
                 exact[i].step(decimals(change.gradient), change.k, change.values)
                 for of_dtype in bounds.values():
                     of_dtype[i].step(change)
+                if case.way == "constraint":
+                    exact[i].constrain(Decimal(case.amount))
+                    for of_dtype in bounds.values():
+                        of_dtype[i].constrain(case.amount)
                 observers[i].updated(exact[i], change.values)
             theta.append(flat([o.value(e) for o, e in zip(observers, exact, strict=True)]))
             for dtype, of_dtype in bounds.items():

@@ -215,3 +215,15 @@ def test_algorithm_1_as_printed_in_float32_exceeds_the_tolerance():
     verdict = judge(case.name, "float32", np.array(iterates), find_truth(case))
     assert not verdict.passed
     assert verdict.floors > 10
+
+
+def test_a_constraint_moves_theta_and_keeps_the_momentum():
+    case, limit = CASES["way,constraint"], CASES["way,constraint"].amount
+    theta = find_truth(case).theta
+    free = find_truth(replace(case, way="")).theta
+    assert np.abs(theta).max() == limit
+    assert (np.abs(free) > limit).any()
+    # What is never at the limit moves as without it.
+    untouched = (np.abs(free) < limit).all(axis=0)
+    assert untouched.any()
+    np.testing.assert_array_equal(theta[:, untouched], free[:, untouched])

@@ -203,3 +203,15 @@ def test_master_weights_of_other_variables_are_their_values():
     np.testing.assert_array_equal(numpy(optimizer.master_weights(w)), numpy(w))
     with pytest.raises(ValueError, match="Unknown variable"):
         optimizer.master_weights(other)
+
+
+def test_the_residual_is_zero_where_a_constraint_changes_the_value():
+    v = keras.Variable(np.float32([1.0, -1.0, 0.5]), dtype="bfloat16")
+    v.constraint = lambda x: ops.clip(x, -1, 1)
+    optimizer = INNAprop(1e-3, weight_decay=0.0)
+    for _ in range(10):
+        optimizer.apply([ops.convert_to_tensor([-1.0, 1.0, 1.0], "bfloat16")], [v])
+    v.assign(ops.convert_to_tensor([2.0, -2.0, 0.5], "bfloat16"))
+    optimizer.apply([ops.convert_to_tensor([-1.0, 1.0, 1.0], "bfloat16")], [v])
+    np.testing.assert_array_equal(whole(v, optimizer)[:2], [1, -1])
+    assert whole(v, optimizer)[2] != numpy(v)[2]

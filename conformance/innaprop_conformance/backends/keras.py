@@ -33,8 +33,8 @@ EVENTS = frozenset(
 WAYS = frozenset(
     {
         "defaults", "preset", "loss scaling", "accumulation", "clip by value", "clip by norm",
-        "clip by global norm", "moving average", "excluded by name", "step size schedule",
-        "step size function", "psi",
+        "clip by global norm", "moving average", "constraint", "excluded by name",
+        "step size schedule", "step size function", "psi",
     }
 )  # fmt: skip
 """Ways that Keras supports on every backend."""
@@ -95,6 +95,8 @@ class KerasBackend(SteppingBackend):
                 return "takes too long"
         elif has_residual(dtype) and "float16" not in case.dtypes:
             return "takes too long"
+        if has_residual(dtype) and case.way in ("moving average", "constraint"):
+            return "averages and constraints see the rounded weights"
         if len(case.shapes) > 100 and dtype != "float32":
             return "takes too long"
         return super().lacks(case, dtype)

@@ -32,12 +32,13 @@ _PACKAGE = "innaprop_conformance"
 class Parameters(keras.Model):  # type: ignore[misc]
     """A model that only holds weights. Keras saves an optimizer as part of a model."""
 
-    def __init__(self, weights: list[dict[str, Any]], **options: Any) -> None:
+    def __init__(self, weights: list[dict[str, Any]], kept: float = 0, **options: Any) -> None:
         super().__init__(**options)
-        self._given = weights
+        self._given, self._kept = weights, kept
         for weight in weights:
             of_weight = {**weight, "shape": tuple(weight["shape"])}
-            self.add_weight(initializer="zeros", **of_weight)
+            constraint = (lambda values: ops.clip(values, -kept, kept)) if kept else None
+            self.add_weight(initializer="zeros", constraint=constraint, **of_weight)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
@@ -46,7 +47,11 @@ class Parameters(keras.Model):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {**super().get_config(), "weights": [dict(weight) for weight in self._given]}
+        return {
+            **super().get_config(),
+            "weights": [dict(weight) for weight in self._given],
+            "kept": self._kept,
+        }
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -87,7 +92,7 @@ def model(run: "Run") -> Any:
             zip(case.shapes, run._storage, case.owners, strict=True)
         )
     ]
-    made = Parameters(weights)
+    made = Parameters(weights, case.amount if case.way == "constraint" else 0)
     for i, (variable, values) in enumerate(
         zip(made.trainable_variables, case.parameters(), strict=True)
     ):
@@ -127,10 +132,7 @@ def _with_options(run: "Run") -> INNAprop:
     case = run._case
     group = decaying(case)
     h = group.hyperparameters
-    dampings = {
-        name: getattr(h, name) if schedule is None else Scheduled(**asdict(schedule))
-        for name, schedule in (("alpha", group.alpha), ("beta", group.beta))
-    }
+    dampings = _dampings(group, {"alpha": h.alpha, "beta": h.beta})
     for name, value in dampings.items():
         if isinstance(value, Scheduled):
             run.watch(f"the schedule of {name}", value, Scheduled.get_config)
@@ -167,6 +169,12 @@ def _with_options(run: "Run") -> INNAprop:
         **of_way.get(case.way, {}),
     )
     return made
+
+
+def _dampings(group: Group, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return alpha and beta: the group's schedules, or these numbers where it has none."""
+    schedules = {name: getattr(group, name) for name in numbers}
+    return numbers | {n: Scheduled(**asdict(s)) for n, s in schedules.items() if s is not None}
 
 
 def begin_counted(run: "Run") -> None:
@@ -317,7 +325,8 @@ def _portable_reload(run: "Run", event: Event) -> None:
         innaprop.save_state(path, run._optimizer)
         model = _cloned(run)
         other = INNAprop(
-            h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay,
+            h.gamma, sigma=h.sigma, epsilon=h.eps, weight_decay=h.weight_decay,
+            **_dampings(decaying(run._case), {"alpha": h.alpha, "beta": h.beta}),
             residual=run._optimizer.residual, state_bits=run._optimizer.state_bits,
         )  # fmt: skip
         other.build(model.trainable_variables)

@@ -32,7 +32,7 @@ WAYS = frozenset(
     {
         "defaults", "preset", "closure", "loss scaling", "accumulation", "clip by value",
         "clip by norm", "clip by global norm", "step size schedule", "step size function",
-        "sparse gradients", "psi",
+        "constraint", "sparse gradients", "psi",
     }
 )  # fmt: skip
 """Ways that TensorFlow supports."""
@@ -61,14 +61,15 @@ class TensorFlowBackend(SteppingBackend):
     def lacks(cls, case: Case, dtype: str) -> str:
         """Return why it does not run a case in a dtype: tracing all in every dtype takes too long.
 
-        In 16 bits it runs the cases about precision, in float16 only a few of them. In float64,
+        In 16 bits it runs a few cases and the one about constraints. In float64,
         only the eager backend runs events and ways.
         """
+        if has_residual(dtype) and case.way == "constraint":
+            return "constraints see the rounded weights"
         if has_narrow_state(dtype):
             is_left_out = case.name not in FOLLOWED_WITH_NARROW_STATE
         elif _is_narrow(dtype):
-            is_about = case.family == "precision" or dtype in case.dtypes
-            is_left_out = not is_about or ("float16" in dtype and case.name not in few())
+            is_left_out = case.name not in few() and case.way != "constraint"
         else:
             families = {"events", "ways", "many parameters"}
             is_left_out = dtype == "float64" and case.family in families and not cls.eager
@@ -87,7 +88,7 @@ class TensorFlowBackend(SteppingBackend):
         for i, (values, of_one) in enumerate(zip(case.parameters(), self._storage, strict=True)):
             given = tensorflow_events.array_of(values, of_one)
             self.watch(f"initial parameter {i}", given)
-            self._variables.append(tensorflow_events.variable(given, f"p{i}"))
+            self._variables.append(tensorflow_events.variable(given, f"p{i}", case))
         self._optimizer = tensorflow_events.make(self)
         self.build()
         if case.counted:

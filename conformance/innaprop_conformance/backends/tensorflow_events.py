@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +35,12 @@ def array_of(values: Array, dtype: str) -> NDArray[Any]:
     return values.astype(tf.as_dtype(stored_as(dtype)).as_numpy_dtype)
 
 
-def variable(given: Any, name: str) -> Any:
-    """Return a variable with these initial values."""
-    return tf.Variable(given, name=name)
+def variable(given: Any, name: str, case: Case) -> Any:
+    """Return a variable with these initial values, and a constraint if the case's way has one."""
+    kept = None
+    if case.way == "constraint":
+        kept = partial(tf.clip_by_value, clip_value_min=-case.amount, clip_value_max=case.amount)
+    return tf.Variable(given, name=name, constraint=kept)
 
 
 def array(given: Any) -> NDArray[Any]:
@@ -243,7 +247,9 @@ def _reload(run: "Run", event: Event) -> None:
     with ExitStack() as stack:
         prefix = str(stack.enter_context(file_of_state()))
         tf.train.Checkpoint(variables=run._variables, optimizer=run._optimizer).write(prefix)
-        run._variables = [variable(tf.zeros_like(v), f"p{i}") for i, v in enumerate(run._variables)]
+        run._variables = [
+            variable(tf.zeros_like(v), f"p{i}", run._case) for i, v in enumerate(run._variables)
+        ]
         run._optimizer = make(run, OTHERS, _IN_CHECKPOINTS)
         if is_there:
             run._optimizer.build(run._variables)
@@ -259,7 +265,7 @@ def _reload(run: "Run", event: Event) -> None:
 
 def _clone(run: "Run") -> None:
     run._variables = [
-        variable(tf.convert_to_tensor(v), f"p{i}") for i, v in enumerate(run._variables)
+        variable(tf.convert_to_tensor(v), f"p{i}", run._case) for i, v in enumerate(run._variables)
     ]
 
 

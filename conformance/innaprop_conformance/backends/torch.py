@@ -29,7 +29,8 @@ WAYS = frozenset(
     {
         "defaults", "preset", "maximize", "closure", "capturable", "loss scaling", "accumulation",
         "clip by value", "clip by norm", "clip by global norm", "step size schedule",
-        "strided gradients", "strided parameters", "complex", "psi",
+        "step in backward", "excluded by name", "strided gradients", "strided parameters",
+        "complex", "psi",
     }
 )  # fmt: skip
 """Ways that PyTorch supports."""
@@ -98,9 +99,12 @@ class TorchBackend(SteppingBackend):
         """
         from innaprop import BEST_ACCURACY
         from innaprop.torch import INNAprop
+        from innaprop_conformance.backends import torch_events
 
         if self._case.way == "defaults":
             return INNAprop(parameters)
+        if self._case.way == "excluded by name":
+            return INNAprop(**torch_events.split_by_name(self._case, parameters), **self.options)
         groups = []
         places = range(len(parameters))
         for group in self._case.groups:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import innaprop
+from innaprop.torch import param_groups, step_in_backward
 from innaprop_conformance.backends.states import OTHERS, file_of_state, write_counted
+from innaprop_conformance.backends.torch import settings
 from innaprop_conformance.cases import Array, Case, Event, Group
 from innaprop_conformance.cases.dtypes import stored_as
 
@@ -63,6 +65,8 @@ def steps(case: Case, optimizer: Any) -> Step:
         return _Scheduled(case.group, optimizer)
     if case.way.startswith("clip"):
         return _clipped
+    if case.way == "step in backward":
+        return _InBackward()
     return {
         "closure": _in_closure,
         "accumulation": _accumulated,
@@ -151,6 +155,33 @@ def _loss(run: "Run", gradients: list[Array | None], share: float) -> Tensor:
     pairs = zip(run._parameters, gradients, strict=True)
     terms = [(p * tensor(share * g, p, "")).sum() for p, g in pairs if g is not None]
     return torch.stack(terms).sum()
+
+
+class _InBackward:
+    """Makes updates in the backward pass."""
+
+    def __init__(self) -> None:
+        self._of: Any = None
+
+    def __call__(self, run: "Run", gradients: list[Array | None]) -> None:
+        if self._of is not run._optimizer:
+            model = torch.nn.ParameterList(run._parameters)
+            step_in_backward(model, run._optimizer)
+            self._of = run._optimizer
+        run._optimizer.zero_grad()
+        _loss(run, gradients, 1.0).backward()  # type: ignore[no-untyped-call]
+        run._optimizer.step()
+
+
+def split_by_name(case: Case, parameters: list[Any]) -> dict[str, Any]:
+    """Return the arguments of an optimizer whose groups were made by ``param_groups``."""
+    decay = max(group.hyperparameters.weight_decay for group in case.groups)
+    model = torch.nn.Module()
+    for i, (p, owner) in enumerate(zip(parameters, case.owners, strict=True)):
+        kind = "kernel" if owner.hyperparameters.weight_decay == decay else "bias"
+        model.register_parameter(f"{kind}_{i}", p)
+    groups = param_groups(model, weight_decay=decay)
+    return {"params": groups, **settings(case.groups[0])}
 
 
 def begin_counted(run: "Run") -> None:

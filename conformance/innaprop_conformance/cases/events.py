@@ -34,6 +34,8 @@ WAYS = {
     "clip by global norm": "all gradients together are clipped to the norm `amount`",
     "moving average": "the framework's moving average of the parameters, with the momentum "
     "`amount`, is judged",
+    "constraint": "the framework keeps every element between -amount and amount",
+    "step in backward": "each parameter is updated in the backward pass",
     "excluded by name": "weights are excluded from decay by name",
     "excluded by mask": "weights are excluded from decay by a function",
     "step size schedule": "the step size is a schedule of the framework",

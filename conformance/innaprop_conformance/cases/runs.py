@@ -40,6 +40,7 @@ def events() -> Iterator[Case]:
     scheduled = Group(ACCURATE, SHAPES, alpha=Schedule("linear", 2.0, STEPS, 0.1),
                       beta=Schedule("linear", 2.0, STEPS, 0.9))  # fmt: skip
     yield case("reload,dampings", Event("reload", 6), groups=(scheduled,))
+    yield case("portable-reload,dampings", Event("portable reload", 6), groups=(scheduled,))
     narrow = ("float32", "bfloat16", "float16")
     for kind in ("reload", "portable reload", "hand over"):
         name = f"{kind.replace(' ', '-')},precision"
@@ -91,7 +92,10 @@ def ways() -> Iterator[Case]:
     yield case("accumulation", other)
     for way, amount in (("value", 0.25), ("norm", 0.5), ("global norm", 1.0)):
         yield case(f"clip by {way}", other, amount=amount)
-    yield case("moving average", amount=0.9)
+    narrow = ("float32", "bfloat16", "float16")
+    yield case("moving average", amount=0.9, dtypes=narrow)
+    yield case("constraint", amount=0.5, dtypes=narrow)
+    yield case("step in backward", dtypes=both)
     bare = replace(FAST, weight_decay=0.0)
     halves = (Group(FAST, SHAPES[:2]), Group(bare, SHAPES[2:]))
     for way in ("excluded by name", "excluded by mask"):

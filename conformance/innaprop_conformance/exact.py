@@ -59,7 +59,7 @@ class Exact:
     def constrain(self, amount: Decimal) -> None:
         """Move every theta outside [-amount, amount] to its end; the momentum stays the same."""
         theta: Any = self.theta
-        self.replace(np.minimum(np.maximum(theta, -amount), amount))
+        self.replace(np.clip(theta, -amount, amount))  # type: ignore[call-overload]
 
     def step(self, g: NDArray[np.object_], k: int, values: dict[str, Any]) -> None:
         """Make update number k, starting at 1, with hyperparameters by the paper's names.

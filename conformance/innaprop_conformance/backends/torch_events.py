@@ -158,19 +158,21 @@ def _loss(run: "Run", gradients: list[Array | None], share: float) -> Tensor:
 
 
 class _InBackward:
-    """Makes updates in the backward pass."""
+    """Makes every second update in the backward pass, and the others by ``step`` as usual."""
 
     def __init__(self) -> None:
-        self._of: Any = None
+        self._updates = 0
 
     def __call__(self, run: "Run", gradients: list[Array | None]) -> None:
-        if self._of is not run._optimizer:
+        self._updates += 1
+        if self._updates % 2:
+            run._optimizer.zero_grad()
             model = torch.nn.ParameterList(run._parameters)
-            step_in_backward(model, run._optimizer)
-            self._of = run._optimizer
-        run._optimizer.zero_grad()
-        _loss(run, gradients, 1.0).backward()  # type: ignore[no-untyped-call]
-        run._optimizer.step()
+            with step_in_backward(model, run._optimizer):
+                _loss(run, gradients, 1.0).backward()  # type: ignore[no-untyped-call]
+                run._optimizer.step()
+        else:
+            _accumulated(run, gradients)
 
 
 def split_by_name(case: Case, parameters: list[Any]) -> dict[str, Any]:

@@ -48,7 +48,9 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "none"
 
 # Third parties and the standard library: there is no inventory to resolve them by.
-nitpick_ignore_regex = [("py:class", r"(collections|contextlib|keras|tensorflow|torch|typing)\..*|Mapping")]
+nitpick_ignore_regex = [
+    ("py:class", r"(collections|contextlib|keras|tensorflow|torch|typing)\..*|Mapping")
+]
 
 plot_formats = ["svg"]
 plot_html_show_formats = False

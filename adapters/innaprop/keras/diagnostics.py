@@ -16,7 +16,7 @@ from innaprop.diagnostics.measure import SUMS, Operations, sums
 from innaprop.keras import options
 from innaprop.keras.gradients import SIXTEEN_BITS, dense
 from innaprop.keras.optimizer import INNAprop
-from innaprop.keras.state import moments
+from innaprop.keras.slots import moments
 
 _KEY = "innaprop"
 """Where the logs of a measured step have what was measured, until it is taken out."""

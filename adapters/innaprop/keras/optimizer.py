@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from innaprop.forms import Row
-from innaprop.keras import averages, names, options, state
+from innaprop.keras import averages, names, options, slots
 from innaprop.keras.gradients import SIXTEEN_BITS, check_gradients, check_variables, dense
 from innaprop_core import momentum, packed
 
@@ -162,7 +162,7 @@ class INNAprop(keras.optimizers.Optimizer):
         variables = list(variables)
         check_variables(variables, self.state_bits)
         super().build(variables)
-        self._momentums, self._second_moments = state.add(self, variables)
+        self._momentums, self._second_moments = slots.add(self, variables)
         self._decays = [self._use_weight_decay(v) for v in variables]
         self._residuals = [
             self.add_variable_from_reference(v, "residual")
@@ -187,7 +187,7 @@ class INNAprop(keras.optimizers.Optimizer):
         """
         if dtype is not None:
             name = keras_kwargs.get("name") or ""
-            dtype = state.dtype_of(name, keras.backend.standardize_dtype(dtype))
+            dtype = slots.dtype_of(name, keras.backend.standardize_dtype(dtype))
         return super().add_variable(shape, initializer, dtype, **keras_kwargs)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
@@ -322,8 +322,8 @@ class INNAprop(keras.optimizers.Optimizer):
         rows = []
         for gradient, variable in grads_and_vars:
             i = self._get_variable_index(variable)
-            slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-            values = (None if slot is None else slot.value for slot in slots)
+            state = self._momentums[i], self._second_moments[i], self._residuals[i]
+            values = (None if slot is None else slot.value for slot in state)
             rows.append((Row(variable, gradient, *values), self._decay(i)))
         return rows
 
@@ -340,11 +340,11 @@ class INNAprop(keras.optimizers.Optimizer):
         from innaprop.keras import jax
 
         i = self._get_variable_index(variable)
-        slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-        values = (None if slot is None else ops.convert_to_tensor(slot) for slot in slots)
+        state = self._momentums[i], self._second_moments[i], self._residuals[i]
+        values = (None if slot is None else ops.convert_to_tensor(slot) for slot in state)
         row = Row(ops.convert_to_tensor(variable), gradient, *values)
         updated = jax.updated(self, row, self._decay(i), learning_rate)
-        for slot, value in zip((variable, *slots), updated, strict=True):
+        for slot, value in zip((variable, *state), updated, strict=True):
             if slot is not None:
                 self.assign(slot, value)
 
@@ -368,7 +368,7 @@ class INNAprop(keras.optimizers.Optimizer):
         """
         theta = self.master_weights(parameter)
         i = self._get_variable_index(parameter)
-        m, _ = state.moments(self._momentums[i], self._second_moments[i])
+        m, _ = slots.moments(self._momentums[i], self._second_moments[i])
         last = ops.maximum(ops.convert_to_tensor(self.iterations) - 1, 0)
         return momentum.psi_from_momentum(
             theta,
@@ -395,7 +395,7 @@ class INNAprop(keras.optimizers.Optimizer):
         residual = self._residuals[i]
         theta = ops.stop_gradient(ops.convert_to_tensor(variable))
         if residual is None:
-            return ops.cast(theta, state.wide(theta.dtype))
+            return ops.cast(theta, slots.wide(theta.dtype))
         form = import_module(f"innaprop.forms.{_FORMS[keras.backend.backend()]}")
         return form.join(theta, ops.convert_to_tensor(residual))
 
@@ -407,7 +407,7 @@ class INNAprop(keras.optimizers.Optimizer):
         Args:
             store: Anything that takes arrays by name, as a dict does.
         """
-        state.write(store, self.variables, self._decays)
+        slots.write(store, self.variables, self._decays)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state from a store; Keras calls this when a model or its weights are loaded.
@@ -423,7 +423,7 @@ class INNAprop(keras.optimizers.Optimizer):
             store: What ``save_own_variables`` has written, on any backend.
         """
         try:
-            values, decays = state.read(store, self.variables, len(self._decays))
+            values, decays = slots.read(store, self.variables, len(self._decays))
         except ValueError as error:
             warnings.warn(
                 f"the state of the optimizer {self.name!r} was not loaded, and training goes on "
@@ -433,7 +433,7 @@ class INNAprop(keras.optimizers.Optimizer):
             return
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
-        self._decays = state.decays_to_take(self, decays or self._decays)
+        self._decays = slots.decays_to_take(self, decays or self._decays)
 
     def set_weights(self, weights: Any) -> None:
         """Set all variables of the optimizer.
@@ -447,7 +447,7 @@ class INNAprop(keras.optimizers.Optimizer):
         """
         weights = list(weights)
         if self.built:
-            state.check_values(weights, self.variables)
+            slots.check_values(weights, self.variables)
         super().set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:

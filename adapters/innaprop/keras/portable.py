@@ -9,7 +9,7 @@ from keras import ops
 from innaprop.keras import options
 from innaprop.keras.optimizer import INNAprop
 from innaprop.keras.options import NAMES, SCHEDULABLE
-from innaprop.keras.state import backend, moments
+from innaprop.keras.slots import backend, moments
 from innaprop.portable.fitting import (
     Target,
     by_name,

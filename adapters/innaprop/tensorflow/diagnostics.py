@@ -10,7 +10,7 @@ from innaprop.forms import variables
 from innaprop.tensorflow import hyperparameters
 from innaprop.tensorflow.checks import checked_pairs
 from innaprop.tensorflow.optimizer import INNAprop
-from innaprop.tensorflow.state import state_dtype
+from innaprop.tensorflow.slots import state_dtype
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from innaprop.tensorflow.state import scope_of
+from innaprop.tensorflow.slots import scope_of
 
 _unconverted = tf.autograph.experimental.do_not_convert
 

@@ -16,7 +16,7 @@ from innaprop.tensorflow.checks import (
     checked_pairs,
 )
 from innaprop.tensorflow.distribution import check_placement, on_each_replica, once
-from innaprop.tensorflow.state import Index, make_state, state_dtype
+from innaprop.tensorflow.slots import Index, make_slots, state_dtype
 from innaprop_core import momentum, packed
 
 __all__ = ["INNAprop"]
@@ -267,7 +267,7 @@ class INNAprop(tf.Module):
         var_list = list(var_list)
         for variable in var_list:
             check_variable(variable)
-        self._make_states(var_list)
+        self._make_slots(var_list)
 
     def apply(self, grads: Sequence[Any], var_list: Sequence[Any]) -> Any:
         """Make one update, from gradients and variables in two sequences of one length.
@@ -419,7 +419,7 @@ class INNAprop(tf.Module):
         values = {key: getattr(self, key) for key in ("learning_rate", "alpha", "beta")}
         hyperparameters.check(values)
         gamma, alpha, beta = map(hyperparameters.as_float64, values.values())
-        self._make_states(var_list)
+        self._make_slots(var_list)
         self._bounds.note_trace()
         places = [self._index[variable] for variable in var_list]
         for i in places:
@@ -449,7 +449,7 @@ class INNAprop(tf.Module):
                 on_each_replica(partial(_of_row, update), variable, gradient, m, v, residual)
         self.iterations.assign_add(1)
 
-    def _make_states(self, var_list: list[Any]) -> None:
+    def _make_slots(self, var_list: list[Any]) -> None:
         for variable in var_list:
             if variable not in self._index:
                 check_state_bits(variable, self.state_bits)
@@ -461,7 +461,7 @@ class INNAprop(tf.Module):
             # Outside of a function that is being traced, whose tensors end with it. What was
             # restored before is assigned there too.
             with tf.init_scope():
-                state = make_state(variable, self.residual, self.state_bits)
+                state = make_slots(variable, self.residual, self.state_bits)
                 self.momentums.append(state.momentum)
                 self.second_moments.append(state.second_moment)
                 self.updates.append(state.updates)

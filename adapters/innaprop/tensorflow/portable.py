@@ -16,7 +16,7 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.tensorflow import hyperparameters as options
 from innaprop.tensorflow.optimizer import INNAprop
-from innaprop.tensorflow.state import scope_of
+from innaprop.tensorflow.slots import scope_of
 
 _OWN = {key: options.NAMES.get(key, key) for key in HYPERPARAMETERS}
 _IN_VARIABLES = ("gamma", "alpha", "beta")

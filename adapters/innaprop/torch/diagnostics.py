@@ -13,7 +13,7 @@ from innaprop.forms.foreach import NARROW
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import numbers_at
 from innaprop.torch.plain import gradient_of, plain
-from innaprop.torch.state import count_dtype, master_weights_of, moments_of
+from innaprop.torch.state_dict import count_dtype, master_weights_of, moments_of
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 

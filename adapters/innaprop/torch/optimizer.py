@@ -30,7 +30,7 @@ from innaprop.torch.plan import (
     make_plan,
     options_of,
 )
-from innaprop.torch.state import (
+from innaprop.torch.state_dict import (
     MANTISSA,
     PACKED,
     as_saved,

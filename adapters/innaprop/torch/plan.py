@@ -22,7 +22,7 @@ from innaprop.forms.foreach import NARROW
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import FLAGS, kernel_is_asked_for
 from innaprop.torch.plain import PLAIN, gradient_of, local, plain
-from innaprop.torch.state import PACKED
+from innaprop.torch.state_dict import PACKED
 
 _dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
 _OF_32_BITS = ("momentum_buffer", "exp_avg_sq")

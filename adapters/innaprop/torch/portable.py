@@ -18,7 +18,7 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import NAMES, check_step_size, numbers_at
-from innaprop.torch.state import moments_of, residual_of
+from innaprop.torch.state_dict import moments_of, residual_of
 from innaprop_core import momentum
 
 _OPTIONS = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}

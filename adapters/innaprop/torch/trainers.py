@@ -7,7 +7,7 @@ import torch
 
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import FLAGS, SCALARS, STORAGE
-from innaprop.torch.state import read_state_dict
+from innaprop.torch.state_dict import read_state_dict
 
 _WORDS = {"true": True, "false": False, "none": None}
 _NUMBERS = ("lr", *SCALARS)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from innaprop.forms import variables
 
 
-class State(NamedTuple):
+class Slots(NamedTuple):
     """What the optimizer keeps for one variable: ``tf.Variable``, placed as that one is."""
 
     momentum: Any
@@ -26,7 +26,7 @@ def state_dtype(variable: Any) -> Any:
     return tf.float32 if variable.dtype.size == 2 else variable.dtype
 
 
-def make_state(variable: Any, with_residual: bool, state_bits: int) -> State:
+def make_slots(variable: Any, with_residual: bool, state_bits: int) -> Slots:
     """Make the state of a variable, zero, outside of any function that is being traced.
 
     Args:
@@ -47,7 +47,7 @@ def make_state(variable: Any, with_residual: bool, state_bits: int) -> State:
 
     try:
         with scope_of(variable):
-            return State(
+            return Slots(
                 make("momentum", variable.shape, variables.WORDS if packs else dtype),
                 None if packs else make("second_moment", variable.shape, dtype),
                 make("updates", (), tf.int64),

@@ -70,16 +70,16 @@ def have_addresses(rows: Row) -> bool:
         and {*zip(dtypes, map(_dtype, rows.g), strict=True)} <= _KINDS.keys()
         and {*map(type, written), *map(type, rows.g)} <= {*PLAIN}
         and not any(map(Tensor.is_neg, written))
-        and (all(map(Tensor.is_contiguous, written)) or all(map(_lies_alike, map(Row, *rows))))
+        and (all(map(Tensor.is_contiguous, written)) or all(map(_has_one_layout, map(Row, *rows))))
     )
 
 
-def _lies_alike(row: Row) -> bool:
+def _has_one_layout(row: Row) -> bool:
     tensors = [t for t in (row.theta, row.m, row.v, row.residual) if t is not None]
     return {t.stride() for t in tensors} == {row.theta.stride()} and is_dense(row.theta)
 
 
-def alike(row: Row) -> tuple[Any, ...]:
+def bucket_key(row: Row) -> tuple[Any, ...]:
     """Return what rows of one call have in common: nothing."""
     return ()
 
@@ -121,7 +121,7 @@ class Layout:
         )
         self._strides = list(map(Tensor.stride, rows.theta))
 
-    def laid_out_alike(self, gradients: list[Tensor], thetas: list[Tensor]) -> list[Tensor]:
+    def in_layout(self, gradients: list[Tensor], thetas: list[Tensor]) -> list[Tensor]:
         """Return gradients as they lie in memory like their parameters, copied where need be."""
         if list(map(Tensor.stride, gradients)) == self._strides and not any(
             map(Tensor.is_neg, gradients)
@@ -158,7 +158,7 @@ def update(
     """
     kernel = load()
     assert isinstance(kernel, ctypes.CDLL)
-    gradients = layout.laid_out_alike(rows.g, rows.theta)
+    gradients = layout.in_layout(rows.g, rows.theta)
     columns = (
         layout.thetas,
         addresses(gradients),

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innaprop.forms import Form, Row, residual
+from innaprop.forms import Form, Row
+from innaprop.forms import residual as residuals
 from innaprop.forms.c import is_dense
 from innaprop_core import packed
 from innaprop_core.momentum import Coefficients
@@ -28,15 +29,15 @@ FORM = Form(
     in_place=True,
     reads_scalars=False,
 )
-NARROW = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+SIXTEEN_BITS = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 """Dtypes that may have a residual."""
-OPERATIONS = residual.Operations(
+OPERATIONS = residuals.Operations(
     where=torch.where,
     bits=lambda x: x.view(torch.int32),
     real=lambda bits: bits.view(torch.float32),
     integer=Tensor.int,
     floating=Tensor.float,
-    widen=Tensor.float,
+    to_float32=Tensor.float,
     narrow=lambda x, dtype: x.to(getattr(torch, dtype)),
     round=torch.round,
     shift=torch.bitwise_right_shift,
@@ -45,24 +46,24 @@ WORDS = torch.int32
 """Dtype of packed states."""
 
 
-def join(parameter: Tensor, remainder: Tensor) -> Tensor:
+def join(parameter: Tensor, residual: Tensor) -> Tensor:
     """Return the float32 that a bfloat16 or float16 parameter and its int16 residual are."""
-    joined: Tensor = residual.join(parameter, remainder, NARROW[parameter.dtype], OPERATIONS)
+    joined: Tensor = residuals.join(parameter, residual, SIXTEEN_BITS[parameter.dtype], OPERATIONS)
     return joined
 
 
 def split(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the parameter of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, NARROW[dtype], OPERATIONS)
+    return residuals.split(value, SIXTEEN_BITS[dtype], OPERATIONS)
 
 
-def wide(row: Row) -> Tensor:
+def master_weights(row: Row) -> Tensor:
     """Return the parameter in the dtype of its state: itself, if that is its own."""
     theta: Tensor = row.theta
-    return theta.to(real_of(row)) if row.residual is None else join(theta, row.residual)
+    return theta.to(compute_dtype(row)) if row.residual is None else join(theta, row.residual)
 
 
-def real_of(row: Row) -> torch.dtype:
+def compute_dtype(row: Row) -> torch.dtype:
     """Return the dtype of a row's arithmetic."""
     dtype: torch.dtype = row.m.dtype
     return torch.float32 if dtype == WORDS else dtype
@@ -84,10 +85,10 @@ def repack(row: Row, m: Tensor, v: Tensor, draw: Any, first: int = 0) -> None:
         first: Index of its first element. Default 0.
     """
     if isinstance(draw, Tensor):
-        turned: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
+        offset: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
     else:
-        turned = packed.turn(int(draw))
-    row.m.copy_(packed.pack(m, v, _lattice(row.m, first) + turned, OPERATIONS))
+        offset = packed.turn(int(draw))
+    row.m.copy_(packed.pack(m, v, _lattice(row.m, first) + offset, OPERATIONS))
 
 
 def _lattice(like: Tensor, first: int) -> Tensor:
@@ -116,12 +117,12 @@ def store(row: Row, value: Tensor) -> None:
     if row.residual is None:
         row.theta.copy_(value)
     else:
-        parameter, remainder = split(value, row.theta.dtype)
+        parameter, residual = split(value, row.theta.dtype)
         row.theta.copy_(parameter)
-        row.residual.copy_(remainder)
+        row.residual.copy_(residual)
 
 
-def alike(row: Row) -> tuple[Any, ...]:
+def bucket_key(row: Row) -> tuple[Any, ...]:
     """Return what rows of one call have in common."""
     return row.theta.device, row.theta.dtype, row.m.dtype, row.residual is None
 
@@ -196,14 +197,18 @@ def update_rows(
     """
     for part, first, ended in _parts(rows):
         states = [unpacked(row) for row in part]
-        thetas, ms, vs = [wide(row) for row in part], [m for m, _ in states], [v for _, v in states]
+        thetas, ms, vs = (
+            [master_weights(row) for row in part],
+            [m for m, _ in states],
+            [v for _, v in states],
+        )
         # Operations on lists cannot write into views that only say that they are negative.
         thetas = [theta.resolve_neg() if theta.is_neg() else theta for theta in thetas]
         dtype = ms[0].dtype
         gs = [row.g if row.g.dtype == dtype else row.g.to(dtype) for row in part]
         if isinstance(gradient_scale, Tensor) or gradient_scale != 1:
             gs = _scaled(gs, gradient_scale)
-        _update(thetas, gs, ms, vs, c)
+        _step(thetas, gs, ms, vs, c)
         for row, theta, m, v in zip(part, thetas, ms, vs, strict=True):
             if theta is not row.theta:
                 store(row, theta)
@@ -213,7 +218,7 @@ def update_rows(
             torch._foreach_add_([steps[place] for place in ended], 1.0)
 
 
-def _update(
+def _step(
     thetas: list[Tensor], gs: list[Tensor], ms: list[Tensor], vs: list[Tensor], c: Coefficients
 ) -> None:
     # lerp takes the step from the side of the larger weight, as the core does.

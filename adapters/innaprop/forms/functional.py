@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.lax import bitcast_convert_type
 
-from innaprop.forms import Form, Row, looking_back, residual
+from innaprop.forms import Form, Row, looking_back
+from innaprop.forms import residual as residuals
 from innaprop_core import momentum, packed
 from innaprop_core.momentum import Coefficients
 
@@ -57,7 +58,7 @@ def update_all(
         drives=not looking_back.is_zero(c.decay_drive),
         remembers=c.averaging <= c.memory if isinstance(c.memory, Real) else None,
     )
-    changed: list[tuple[Any, Any, Any]] = _update_all(list(rows), c, looks_back, known)
+    changed: list[tuple[Any, Any, Any]] = _update_all_jitted(list(rows), c, looks_back, known)
     return changed
 
 
@@ -78,7 +79,7 @@ class _Known(NamedTuple):
 # What chooses by the platform, and what rows have in common, stands once for all rows: per row it
 # would be most of what XLA has to compile. A row is a function of its own, traced once per shape.
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
-def _update_all(rows: list[Row], c: Coefficients, looks_back: bool, known: _Known) -> Any:
+def _update_all_jitted(rows: list[Row], c: Coefficients, looks_back: bool, known: _Known) -> Any:
     def look_back(rows: list[Row], c: Coefficients) -> Any:
         shared = looking_back.share(c)
         return [_look_back(row, c, shared, known) for row in rows]
@@ -108,20 +109,20 @@ def core(row: Row, c: Coefficients, where: Any = jnp.where) -> tuple[Any, Any, A
     return -descent, m, v
 
 
-def join(parameter: Any, remainder: Any) -> Any:
+def join(parameter: Any, residual: Any) -> Any:
     """Return the float32 that a bfloat16 or float16 array and its int16 residual are."""
-    return residual.join(parameter, remainder, parameter.dtype.name, _OPERATIONS)
+    return residuals.join(parameter, residual, parameter.dtype.name, _OPERATIONS)
 
 
 def split(value: Any, dtype: Any) -> tuple[Any, Any]:
     """Return the array of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, jnp.dtype(dtype).name, _OPERATIONS)
+    return residuals.split(value, jnp.dtype(dtype).name, _OPERATIONS)
 
 
-def widen(parameter: Any) -> Any:
+def to_float32(parameter: Any) -> Any:
     """Return a bfloat16 or float16 array as float32, from its bits."""
     bits = bitcast_convert_type(parameter, jnp.int16).astype(jnp.int32)
-    return residual.widen(bits, parameter.dtype.name, _OPERATIONS)
+    return residuals.to_float32(bits, parameter.dtype.name, _OPERATIONS)
 
 
 @jax.jit
@@ -146,13 +147,13 @@ def pack(m: Any, v: Any, draw: Any) -> Any:
     )
 
 
-_OPERATIONS = residual.Operations(
+_OPERATIONS = residuals.Operations(
     where=jnp.where,
     bits=lambda x: bitcast_convert_type(x, jnp.int32),
     real=lambda bits: bitcast_convert_type(bits, jnp.float32),
     integer=lambda x: x.astype(jnp.int32),
     floating=lambda x: x.astype(jnp.float32),
-    widen=widen,
+    to_float32=to_float32,
     narrow=lambda x, dtype: x.astype(dtype),
     round=jnp.round,
     shift=jnp.right_shift,

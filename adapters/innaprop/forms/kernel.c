@@ -170,7 +170,7 @@ FOR_EVERY_CPU static void pack(
     }
 }
 
-static uint32_t turn_of(double draw) {
+static uint32_t offset_of_draw(double draw) {
     uint32_t x = (uint32_t)draw;
     x = (x ^ (x >> 16)) * 0x7feb352du;
     x = (x ^ (x >> 15)) * 0x846ca68bu;
@@ -209,7 +209,7 @@ DEFINE_UPDATE(float32, float, float, float, sqrtf, g[i], theta[i], theta[i] = t)
 DEFINE_UPDATE(float64, double, double, double, sqrt, g[i], theta[i], theta[i] = t)
 
 /* 16-bit parameters, with and without residual; gradients in 16 bits or in float32. */
-#define DEFINE_NARROW(FORMAT, NAME, GRADIENT, READ)                                                \
+#define DEFINE_16_BIT(FORMAT, NAME, GRADIENT, READ)                                                \
     DEFINE_UPDATE(                                                                                 \
         NAME, uint16_t, GRADIENT, float, sqrtf, READ, FORMAT##_to_float(theta[i]),                 \
         theta[i] = float_to_##FORMAT(t))                                                           \
@@ -217,10 +217,10 @@ DEFINE_UPDATE(float64, double, double, double, sqrt, g[i], theta[i], theta[i] = 
         NAME##_residual, uint16_t, GRADIENT, float, sqrtf, READ,                                   \
         join_##FORMAT(theta[i], residual[i]), theta[i] = split_##FORMAT(t, &residual[i]))
 
-DEFINE_NARROW(bfloat16, bfloat16, uint16_t, bfloat16_to_float(g[i]))
-DEFINE_NARROW(bfloat16, bfloat16_float32, float, g[i])
-DEFINE_NARROW(float16, float16, uint16_t, float16_to_float(g[i]))
-DEFINE_NARROW(float16, float16_float32, float, g[i])
+DEFINE_16_BIT(bfloat16, bfloat16, uint16_t, bfloat16_to_float(g[i]))
+DEFINE_16_BIT(bfloat16, bfloat16_float32, float, g[i])
+DEFINE_16_BIT(float16, float16, uint16_t, float16_to_float(g[i]))
+DEFINE_16_BIT(float16, float16_float32, float, g[i])
 
 /* The kinds of rows, by the dtypes of parameter and gradient; c.py has them in this order. */
 enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BFLOAT16_FLOAT32, FLOAT16_FLOAT32 };
@@ -244,16 +244,16 @@ static void update(
     update_##NAME(                                                                                 \
         (PARAMETER *)rows->theta[i] + low, (const GRADIENT *)rows->g[i] + low, (REAL *)m,          \
         (REAL *)v, residual, n, c)
-#define CALL_NARROW(NAME, GRADIENT)                                                                \
+#define CALL_16_BIT(NAME, GRADIENT)                                                                \
     if (residual) CALL(NAME##_residual, uint16_t, GRADIENT, float);                                \
     else CALL(NAME, uint16_t, GRADIENT, float)
     switch (rows->kind[i] & ~PACKED) {
     case FLOAT32: CALL(float32, float, float, float); break;
     case FLOAT64: CALL(float64, double, double, double); break;
-    case BFLOAT16: CALL_NARROW(bfloat16, uint16_t); break;
-    case FLOAT16: CALL_NARROW(float16, uint16_t); break;
-    case BFLOAT16_FLOAT32: CALL_NARROW(bfloat16_float32, float); break;
-    case FLOAT16_FLOAT32: CALL_NARROW(float16_float32, float); break;
+    case BFLOAT16: CALL_16_BIT(bfloat16, uint16_t); break;
+    case FLOAT16: CALL_16_BIT(float16, uint16_t); break;
+    case BFLOAT16_FLOAT32: CALL_16_BIT(bfloat16_float32, float); break;
+    case FLOAT16_FLOAT32: CALL_16_BIT(float16_float32, float); break;
     }
 }
 
@@ -264,13 +264,13 @@ static void update_state(const Rows *rows, int64_t i, int64_t low, int64_t n, co
         return;
     }
     float m[UNPACKED], v[UNPACKED];
-    uint32_t turn = turn_of(c->draw);
+    uint32_t offset = offset_of_draw(c->draw);
     for (int64_t end = low + n; low < end; low += UNPACKED) {
         int64_t some = end - low < UNPACKED ? end - low : UNPACKED;
         uint32_t *word = (uint32_t *)rows->m[i] + low;
         unpack(word, m, v, (int)some);
         update(rows, i, m, v, low, some, c);
-        pack(word, m, v, (int)some, (uint32_t)low * LATTICE + turn);
+        pack(word, m, v, (int)some, (uint32_t)low * LATTICE + offset);
     }
 }
 

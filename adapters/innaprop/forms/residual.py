@@ -30,7 +30,7 @@ class Operations(NamedTuple):
     """int16, or float32 cut to a whole number, as int32."""
     floating: Callable[[Any], Any]
     """int32 as float32."""
-    widen: Callable[[Any], Any]
+    to_float32: Callable[[Any], Any]
     """A 16-bit float as float32."""
     narrow: Callable[[Any, str], Any]
     """float32 rounded to "float16", or a float32 that is a "bfloat16" as that; int32 as "int16"."""
@@ -49,7 +49,7 @@ def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:
         dtype: The parameter's, "bfloat16" or "float16".
         to: The framework's operations.
     """
-    base = to.widen(parameter)
+    base = to.to_float32(parameter)
     bits = to.bits(base)
     residual = to.integer(residual)
     if dtype == "bfloat16":
@@ -73,7 +73,7 @@ def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:
         bits, rest = bfloat16.split(to.bits(value), to.where)
         return to.narrow(to.real(bits), dtype), to.narrow(rest, "int16")
     parameter = to.narrow(value, dtype)
-    base = to.widen(parameter)
+    base = to.to_float32(parameter)
     bits = to.bits(base)
     finite = (bits & _EXPONENT) != _EXPONENT
     inverse = 2 * _ONE - _unit(bits, to.where)
@@ -83,7 +83,7 @@ def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:
     return parameter, to.narrow(rest, "int16")
 
 
-def widen(bits: Any, dtype: str, to: Operations) -> Any:
+def to_float32(bits: Any, dtype: str, to: Operations) -> Any:
     """Return a 16-bit float as float32 by integer arithmetic, which no compiler leaves out.
 
     XLA is free to drop a pair of casts, to 16 bits and back (``xla_allow_excess_precision``), and
@@ -92,7 +92,7 @@ def widen(bits: Any, dtype: str, to: Operations) -> Any:
     Args:
         bits: Those of the 16-bit float as int16, in an int32 array of any shape.
         dtype: "bfloat16" or "float16".
-        to: The framework's operations; its ``widen`` is not asked.
+        to: The framework's operations; its ``to_float32`` is not asked.
     """
     if dtype == "bfloat16":
         return to.real(bits * 0x10000)

@@ -11,7 +11,7 @@ from innaprop_core.momentum import Coefficients
 FORM = foreach.FORM
 
 
-def alike(row: Row) -> tuple[Any, ...]:
+def bucket_key(row: Row) -> tuple[Any, ...]:
     """Return what rows of one call have in common: nothing."""
     return ()
 

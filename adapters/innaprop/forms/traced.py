@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Form, Row
-from innaprop.forms.foreach import WORDS, real_of, repack, store, unpacked, wide
+from innaprop.forms.foreach import WORDS, compute_dtype, master_weights, repack, store, unpacked
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -34,13 +34,13 @@ def update(
         skip: Tensor of one element; where it is not zero nothing changes. Default None.
     """
     for row in rows:
-        theta, g = wide(row), row.g.to(real_of(row)) * gradient_scale
+        theta, g = master_weights(row), row.g.to(compute_dtype(row)) * gradient_scale
         old = theta, *unpacked(row)
         new = momentum.step(*old, g, c, torch.sqrt)
         if skip is not None:
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
         # A scalar parameter takes the dtype of traced coefficients, float64.
-        theta, m, v = (x.to(real_of(row)) for x in new)
+        theta, m, v = (x.to(compute_dtype(row)) for x in new)
         if row.m.dtype == WORDS:
             repack(row, m, v, c.draw)
         else:

@@ -56,7 +56,7 @@ def takes(rows: Row) -> bool:
     return {theta.device.type for theta in rows.theta} == {"cuda"} and c.have_addresses(rows)
 
 
-def alike(row: Row) -> tuple[Any, ...]:
+def bucket_key(row: Row) -> tuple[Any, ...]:
     """Return what rows of one call have in common.
 
     Among it whether the kernel can read and write them in wide words.
@@ -137,7 +137,7 @@ def update(
     def named(dtype: torch.dtype) -> Any:
         return getattr(kernel.tl, str(dtype).removeprefix("torch."))
 
-    gradients = layout.laid_out_alike(rows.g, rows.theta)
+    gradients = layout.in_layout(rows.g, rows.theta)
     if len(layout.tensor) > 0:
         packed = rows.m[0].dtype == torch.int32
         real = torch.float32 if packed else rows.m[0].dtype

@@ -98,8 +98,8 @@ def _unpack(word):
 
 
 @triton.jit
-def _pack(m, v, index, turn):
-    threshold = index * -0x61C88647 + turn
+def _pack(m, v, index, offset):
+    threshold = index * -0x61C88647 + offset
     bits = m.to(tl.int32, bitcast=True)
     size = (bits & 0x7FFFFFFF).to(tl.float32, bitcast=True) + LOWEST_M
     size = size.to(tl.int32, bitcast=True)
@@ -112,7 +112,7 @@ def _pack(m, v, index, turn):
 
 
 @triton.jit
-def _turn(draw):
+def _offset_of(draw):
     x = draw.to(tl.int32)
     x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
     x = (x ^ ((x >> 15) & 0x1FFFF)) * -0x7B935975
@@ -213,8 +213,8 @@ def step(
     t = t - (decay * t + gamma * mi + impulse * u)
     mi = mi - friction * mi + drive * u
     if packed:
-        turn = _turn(tl.load(scalar + DRAW * width))
-        tl.store(word, _pack(mi, vi, at.to(tl.int32), turn), mask=inside)
+        offset = _offset_of(tl.load(scalar + DRAW * width))
+        tl.store(word, _pack(mi, vi, at.to(tl.int32), offset), mask=inside)
     else:
         tl.store(m, mi, mask=inside)
         tl.store(v, vi, mask=inside)

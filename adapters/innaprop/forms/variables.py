@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from innaprop.forms import Form, Row, looking_back, residual
+from innaprop.forms import Form, Row, looking_back
+from innaprop.forms import residual as residuals
 from innaprop_core import momentum, packed
 from innaprop_core.momentum import Coefficients
 
@@ -35,43 +36,43 @@ FORM = Form(
     in_place=True,
     reads_scalars=False,
 )
-Update = Callable[[Row], None]
+RowUpdate = Callable[[Row], None]
 
 
-def join(parameter: Any, remainder: Any) -> Any:
+def join(parameter: Any, residual: Any) -> Any:
     """Return the float32 that a bfloat16 or float16 tensor and its int16 residual are."""
-    return residual.join(parameter, remainder, parameter.dtype.name, _OPERATIONS)
+    return residuals.join(parameter, residual, parameter.dtype.name, _OPERATIONS)
 
 
 def split(value: Any, dtype: Any) -> tuple[Any, Any]:
     """Return the tensor of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, tf.as_dtype(dtype).name, _OPERATIONS)
+    return residuals.split(value, tf.as_dtype(dtype).name, _OPERATIONS)
 
 
-def widen(parameter: Any) -> Any:
+def to_float32(parameter: Any) -> Any:
     """Return a bfloat16 or float16 tensor as float32, from its bits."""
     bits = tf.cast(tf.bitcast(parameter, tf.int16), tf.int32)
-    return residual.widen(bits, parameter.dtype.name, _OPERATIONS)
+    return residuals.to_float32(bits, parameter.dtype.name, _OPERATIONS)
 
 
-_OPERATIONS = residual.Operations(
+_OPERATIONS = residuals.Operations(
     where=tf.where,
     bits=lambda x: tf.bitcast(x, tf.int32),
     real=lambda bits: tf.bitcast(bits, tf.float32),
     integer=lambda x: tf.cast(x, tf.int32),
     floating=lambda x: tf.cast(x, tf.float32),
-    widen=widen,
+    to_float32=to_float32,
     narrow=lambda x, dtype: tf.cast(x, dtype),
     round=tf.round,
     shift=tf.bitwise.right_shift,
 )
 
 
-def read(variable: Any, remainder: Any, dtype: Any) -> Any:
+def read(variable: Any, residual: Any, dtype: Any) -> Any:
     """Return the value of a variable with its residual, if it has one, in this dtype."""
     value = tf.convert_to_tensor(variable)
-    if remainder is not None:
-        return join(value, tf.convert_to_tensor(remainder))
+    if residual is not None:
+        return join(value, tf.convert_to_tensor(residual))
     return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
@@ -100,8 +101,8 @@ def pack(m: Any, v: Any, draw: Any) -> Any:
     """
     m = tf.convert_to_tensor(m)
     indices = tf.reshape(tf.range(m.shape.num_elements(), dtype=tf.int32), m.shape)
-    turned = packed.turn_of(tf.cast(draw, tf.int32), _OPERATIONS)
-    return tf.bitcast(packed.pack(m, v, packed.thresholds(indices, turned), _OPERATIONS), WORDS)
+    offset = packed.turn_of(tf.cast(draw, tf.int32), _OPERATIONS)
+    return tf.bitcast(packed.pack(m, v, packed.thresholds(indices, offset), _OPERATIONS), WORDS)
 
 
 def in_xla() -> bool:
@@ -116,9 +117,9 @@ def in_xla() -> bool:
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
-def updates(
+def row_updates(
     c: Coefficients, count: int, dtype: Any, looks_back: bool, packs: bool = False
-) -> list[Update]:
+) -> list[RowUpdate]:
     """Return for each of some variables what makes its update.
 
     That takes a row: a floating ``tf.Variable``, its dense gradient of m's dtype, m and v as
@@ -141,7 +142,7 @@ def updates(
         own = tf.unstack(tf.cast(corrections, dtype), count)
         draws = tf.unstack(tf.broadcast_to(tf.cast(c.draw, tf.int32), [count])) if packs else own
         compiles = packs and not in_xla() and _has_xla()
-        update = _compiled if compiles else partial(_at_once, looks_back=looks_back)
+        update = _compiled if compiles else partial(_fused, looks_back=looks_back)
         return [
             partial(update, c=of_all._replace(bias_correction=correction, draw=draw))
             for correction, draw in zip(own, draws, strict=True)
@@ -156,7 +157,7 @@ def updates(
         decay = tf.math.divide_no_nan(c.decay, c.gamma)
         shares = c.decay_drive + c.friction * decay, decay - c.friction * decay
         common = *common[:2], *(tf.cast(x, dtype) for x in shares)
-    return [partial(_in_steps, c=c, s=_Scalars(*of_variable, *common)) for of_variable in apart]
+    return [partial(_op_by_op, c=c, s=_Scalars(*of_variable, *common)) for of_variable in apart]
 
 
 class _Scalars(NamedTuple):
@@ -178,9 +179,9 @@ class _Scalars(NamedTuple):
     """The share of theta in w; likewise."""
 
 
-def _in_steps(row: Row, c: Coefficients, s: _Scalars) -> None:
+def _op_by_op(row: Row, c: Coefficients, s: _Scalars) -> None:
     """Update in place where an operation can, so that it reads and writes once."""
-    theta, g, m, v, remainder = row
+    theta, g, m, v, residual = row
     if c.averaging <= c.memory:
         _add(v, c.averaging, tf.square(g) - v)
     else:
@@ -189,19 +190,19 @@ def _in_steps(row: Row, c: Coefficients, s: _Scalars) -> None:
     if s.decay is None:
         w = m + s.impulse * u
     else:
-        value = read(theta, remainder, m.dtype)
+        value = read(theta, residual, m.dtype)
         _add(m, s.decay_drive, value)
         w = tf.add_n([tf.convert_to_tensor(m), s.impulse * u, s.decay * value])
         del value  # An operation writes in place where nobody else holds the value.
     if theta.dtype == m.dtype:
         _add(theta, -s.gamma, w)
     else:
-        _write(theta, remainder, read(theta, remainder, m.dtype) - s.gamma * w)
+        _write(theta, residual, read(theta, residual, m.dtype) - s.gamma * w)
     _add(m, -s.friction, w)
     _add(m, s.drive, u)
 
 
-def _at_once(row: Row, c: Coefficients, looks_back: bool) -> None:
+def _fused(row: Row, c: Coefficients, looks_back: bool) -> None:
     """Update by expressions that XLA turns into one loop for each variable it writes."""
     theta = read(row.theta, row.residual, row.g.dtype)
     m, v = moments(row.m, row.v)
@@ -218,36 +219,36 @@ def _at_once(row: Row, c: Coefficients, looks_back: bool) -> None:
 
 def _compiled(row: Row, c: Coefficients) -> None:
     """Update a row whose state is words by a function that XLA compiles."""
-    theta, g, words, _, remainder = row
-    values = [None if x is None else tf.convert_to_tensor(x) for x in (theta, remainder, g, words)]
-    of_kind = _function(theta.dtype, theta.shape, remainder is not None)
-    new_theta, new_remainder, new_words = of_kind(*values, c)
-    if remainder is not None:
-        remainder.assign(new_remainder)
+    theta, g, words, _, residual = row
+    values = [None if x is None else tf.convert_to_tensor(x) for x in (theta, residual, g, words)]
+    function = _compiled_function(theta.dtype, theta.shape, residual is not None)
+    new_theta, new_residual, new_words = function(*values, c)
+    if residual is not None:
+        residual.assign(new_residual)
     theta.assign(new_theta)
     words.assign(new_words)
 
 
 @cache
-def _function(dtype: Any, shape: Any, with_residual: bool) -> Any:
-    """Return ``_of_words`` compiled, a function of its own for each kind of variable.
+def _compiled_function(dtype: Any, shape: Any, with_residual: bool) -> Any:
+    """Return ``_step_packed`` compiled, a function of its own for each kind of variable.
 
     TensorFlow warns of functions that are traced often, which it tells apart by their code: a
     partial has none.
     """
-    return tf.function(partial(_of_words), jit_compile=True, autograph=False)
+    return tf.function(partial(_step_packed), jit_compile=True, autograph=False)
 
 
-def _of_words(theta: Any, remainder: Any, g: Any, words: Any, c: Coefficients) -> Any:
+def _step_packed(theta: Any, residual: Any, g: Any, words: Any, c: Coefficients) -> Any:
     """Return parameter, residual and words after the update."""
     dtype = theta.dtype
-    value = read(theta, remainder, g.dtype)
+    value = read(theta, residual, g.dtype)
     value, m, v = momentum.step(value, *moments(words, None), g, c, tf.sqrt)
-    if remainder is not None:
-        theta, remainder = split(value, dtype)
+    if residual is not None:
+        theta, residual = split(value, dtype)
     else:
         theta = tf.cast(value, dtype)
-    return theta, remainder, pack(m, v, c.draw)
+    return theta, residual, pack(m, v, c.draw)
 
 
 @cache
@@ -261,10 +262,10 @@ def _has_xla() -> bool:
     return True
 
 
-def _write(variable: Any, remainder: Any, value: Any) -> None:
-    if remainder is not None:
+def _write(variable: Any, residual: Any, value: Any) -> None:
+    if residual is not None:
         value, rest = split(value, variable.dtype)
-        remainder.assign(rest)
+        residual.assign(rest)
     variable.assign(tf.cast(value, variable.dtype))
 
 

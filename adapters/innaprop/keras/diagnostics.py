@@ -20,7 +20,7 @@ from innaprop.keras.slots import moments
 
 _KEY = "innaprop"
 """Where the logs of a measured step have what was measured, until it is taken out."""
-_WIDEN = {"jax": "functional", "tensorflow": "variables"}
+_TO_FLOAT32 = {"jax": "functional", "tensorflow": "variables"}
 """Which form of a backend that XLA compiles has casts from 16 bits that stay."""
 _OPERATIONS = Operations(
     sqrt=ops.sqrt,
@@ -295,7 +295,7 @@ def _rounding(own: INNAprop, i: int, variable: Any) -> Callable[[Any], Any] | No
     if dtype not in SIXTEEN_BITS or own._residuals[i] is not None:
         return None
     backend = keras.backend.backend()
-    if backend not in _WIDEN:
+    if backend not in _TO_FLOAT32:
         return lambda x: ops.cast(ops.cast(x, dtype), x.dtype)
-    widen = import_module(f"innaprop.forms.{_WIDEN[backend]}").widen
-    return lambda x: widen(ops.cast(x, dtype))
+    to_float32 = import_module(f"innaprop.forms.{_TO_FLOAT32[backend]}").to_float32
+    return lambda x: to_float32(ops.cast(x, dtype))

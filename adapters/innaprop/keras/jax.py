@@ -42,7 +42,7 @@ def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any
     packs = v is None
     if packs:
         m, v = unpack(m)
-    wide = theta.astype(m.dtype) if residual is None else functional.join(theta, residual)
+    master = theta.astype(m.dtype) if residual is None else functional.join(theta, residual)
     looks_back = looking_back.is_valid(
         alpha=optimizer.alpha,
         beta=optimizer.beta,
@@ -50,10 +50,10 @@ def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any
         decay_momentum=optimizer.decay_momentum,
     )
     c = options.coefficients_in(m.dtype, optimizer, decay, rate)
-    change, m, v = functional.update(Row(wide, g.astype(m.dtype), m, v), c, looks_back)
+    change, m, v = functional.update(Row(master, g.astype(m.dtype), m, v), c, looks_back)
     if packs:
         m, v = pack(m, v, c.draw), None
     if residual is None:
-        return wide + change, m, v, None
-    parameter, residual = functional.split(wide + change, theta.dtype)
+        return master + change, m, v, None
+    parameter, residual = functional.split(master + change, theta.dtype)
     return parameter, m, v, residual

@@ -395,7 +395,7 @@ class INNAprop(keras.optimizers.Optimizer):
         residual = self._residuals[i]
         theta = ops.stop_gradient(ops.convert_to_tensor(variable))
         if residual is None:
-            return ops.cast(theta, slots.wide(theta.dtype))
+            return ops.cast(theta, slots.compute_dtype(theta.dtype))
         form = import_module(f"innaprop.forms.{_FORMS[keras.backend.backend()]}")
         return form.join(theta, ops.convert_to_tensor(residual))
 

@@ -35,7 +35,7 @@ def add(optimizer: Any, variables: list[Any]) -> tuple[list[Any], list[Any]]:
     return momentums, second_moments
 
 
-def wide(dtype: Any) -> str:
+def compute_dtype(dtype: Any) -> str:
     """Return the dtype of the arithmetic for variables of a dtype."""
     name: str = keras.backend.standardize_dtype(dtype)
     return "float32" if name in SIXTEEN_BITS else name
@@ -46,7 +46,7 @@ def dtype_of(name: str, dtype: str) -> str:
     if name.endswith("_packed_state"):
         words: str = backend().WORDS
         return words
-    return "int16" if dtype in SIXTEEN_BITS and name.endswith("_residual") else wide(dtype)
+    return "int16" if dtype in SIXTEEN_BITS and name.endswith("_residual") else compute_dtype(dtype)
 
 
 def moments(m: Any, v: Any) -> tuple[Any, Any]:

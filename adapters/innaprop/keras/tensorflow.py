@@ -35,10 +35,10 @@ def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: A
         rate: Step size of this update, a 0-d tensor.
     """
     packs = optimizer.state_bits == 16
-    alike: dict[Any, list[Row]] = {}
+    buckets: dict[Any, list[Row]] = {}
     for row, decay in rows:
-        alike.setdefault((tf.float32 if packs else row.m.dtype, decay), []).append(row)
-    for (dtype, decay), its_rows in alike.items():
+        buckets.setdefault((tf.float32 if packs else row.m.dtype, decay), []).append(row)
+    for (dtype, decay), bucket in buckets.items():
         c = options.coefficients_in("float64", optimizer, decay, rate)
         looks_back = variables.in_xla() and looking_back.is_valid(
             alpha=optimizer.alpha,
@@ -46,15 +46,17 @@ def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: A
             weight_decay=decay,
             decay_momentum=optimizer.decay_momentum,
         )
-        updates = variables.updates(c, len(its_rows), dtype, looks_back, packs)
-        for row, own in zip(its_rows, updates, strict=True):
+        row_updates = variables.row_updates(c, len(bucket), dtype, looks_back, packs)
+        for row, own in zip(bucket, row_updates, strict=True):
             strategy.extended.update(
                 row.theta,
-                tf.autograph.experimental.do_not_convert(partial(_update, own, dtype)),
+                tf.autograph.experimental.do_not_convert(partial(_update_variable, own, dtype)),
                 args=row[1:],
                 group=False,
             )
 
 
-def _update(update_row: variables.Update, dtype: Any, theta: Any, g: Any, *slots: Any) -> None:
-    update_row(Row(theta, tf.cast(g, dtype), *slots))
+def _update_variable(
+    update: variables.RowUpdate, dtype: Any, theta: Any, g: Any, *slots: Any
+) -> None:
+    update(Row(theta, tf.cast(g, dtype), *slots))

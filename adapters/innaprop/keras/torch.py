@@ -50,21 +50,21 @@ def update(optimizer: Any, rows: list[tuple[Row, float]], rate: Any) -> None:
             may be words, with None for the second moments.
         rate: Step size of this update, a 0-d tensor.
     """
-    alike: dict[Any, list[Row]] = {}
+    buckets: dict[Any, list[Row]] = {}
     for row, decay in rows:
         theta, v = row.theta.value, row.m if row.v is None else row.v
         key = theta.device, theta.dtype, decay
-        alike.setdefault(key, []).append(row._replace(theta=theta, v=v))
-    for (device, _, decay), its_rows in alike.items():
+        buckets.setdefault(key, []).append(row._replace(theta=theta, v=v))
+    for (device, _, decay), bucket in buckets.items():
         if reads_numbers(device):
             c = options.coefficients_in_numbers(optimizer, decay, rate)
         else:
-            c = options.coefficients_in(foreach.real_of(its_rows[0]), optimizer, decay, rate)
-        _update(its_rows, c)
+            c = options.coefficients_in(foreach.compute_dtype(bucket[0]), optimizer, decay, rate)
+        _update_bucket(bucket, c)
 
 
-def _update(rows: list[Row], scalars: Coefficients) -> None:
-    """Make one update of rows that are alike."""
+def _update_bucket(rows: list[Row], scalars: Coefficients) -> None:
+    """Make one update of rows that are buckets."""
     if torch.compiler.is_compiling():
         traced.update(rows, scalars)
         return

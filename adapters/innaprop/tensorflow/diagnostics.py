@@ -144,4 +144,4 @@ class TensorBoard:
 
 
 def _rounding(variable: Any) -> Callable[[Any], Any]:
-    return lambda x: variables.widen(tf.cast(x, variable.dtype))
+    return lambda x: variables.to_float32(tf.cast(x, variable.dtype))

@@ -331,7 +331,7 @@ class INNAprop(tf.Module):
         pairs = checked_pairs(grads_and_vars)
         gradients, var_list = [g for g, _ in pairs], [v for _, v in pairs]
         check_placement(var_list)
-        once(partial(self._update, var_list), gradients, var_list, _dense)
+        once(partial(self._step, var_list), gradients, var_list, _dense)
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Sequence[Any], tape: Any = None) -> Any:
@@ -414,7 +414,7 @@ class INNAprop(tf.Module):
             residual = self.residuals[self._index[parameter]]
         return variables.read(parameter, residual, state_dtype(parameter))
 
-    def _update(self, var_list: list[Any], gradients: list[Any]) -> None:
+    def _step(self, var_list: list[Any], gradients: list[Any]) -> None:
         """Make one update of variables with dense gradients, in cross-replica context."""
         values = {key: getattr(self, key) for key in ("learning_rate", "alpha", "beta")}
         hyperparameters.check(values)
@@ -426,10 +426,10 @@ class INNAprop(tf.Module):
             self.updates[i].assign_add(1)
         looks_back = variables.in_xla() and self._bounds.allow_to_look_back(self)
         packs = self.state_bits == 16
-        alike: dict[Any, list[tuple[Any, int, Any]]] = {}
+        buckets: dict[Any, list[tuple[Any, int, Any]]] = {}
         for row in zip(var_list, places, gradients, strict=True):
-            alike.setdefault(state_dtype(row[0]), []).append(row)
-        for dtype, of_dtype in alike.items():
+            buckets.setdefault(state_dtype(row[0]), []).append(row)
+        for dtype, of_dtype in buckets.items():
             counts = tf.stack([tf.convert_to_tensor(self.updates[i]) for _, i, _ in of_dtype])
             c = momentum.coefficients(
                 tf.cast(counts, tf.float64),
@@ -443,10 +443,12 @@ class INNAprop(tf.Module):
                 seed=self.seed if packs else None,
                 expm1=tf.math.expm1,
             )
-            updates = variables.updates(c, len(of_dtype), dtype, looks_back, packs)
-            for (variable, i, gradient), update in zip(of_dtype, updates, strict=True):
+            row_updates = variables.row_updates(c, len(of_dtype), dtype, looks_back, packs)
+            for (variable, i, gradient), update in zip(of_dtype, row_updates, strict=True):
                 m, v, residual = self.momentums[i], self.second_moments[i], self.residuals[i]
-                on_each_replica(partial(_of_row, update), variable, gradient, m, v, residual)
+                on_each_replica(
+                    partial(_update_variable, update), variable, gradient, m, v, residual
+                )
         self.iterations.assign_add(1)
 
     def _make_slots(self, var_list: list[Any]) -> None:
@@ -469,7 +471,7 @@ class INNAprop(tf.Module):
             self._index.append(variable)
 
 
-def _of_row(update: variables.Update, *values: Any) -> None:
+def _update_variable(update: variables.RowUpdate, *values: Any) -> None:
     row = Row(*values)
     update(row)
     if row.theta.constraint is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from innaprop import diagnostics
 from innaprop.diagnostics.measure import SCALARS, SUMS, Operations, sums
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import numbers_at
 from innaprop.torch.plain import gradient_of, plain
@@ -111,7 +111,7 @@ class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
         if self._step is None:
-            updates = [optimizer._updates(p) for p in optimizer.state]
+            updates = [optimizer._step_count(p) for p in optimizer.state]
             self._step = max(updates, default=0)
         if not self.due(self._step + 1):
             return None
@@ -177,14 +177,14 @@ def measure(optimizer: INNAprop) -> dict[str, dict[str, float]]:
 def _measure_group(
     optimizer: INNAprop, group: dict[str, Any], params: list[Tensor]
 ) -> dict[str, float]:
-    alike: dict[Any, list[Tensor]] = {}
+    buckets: dict[Any, list[Tensor]] = {}
     for p in params:
-        rounds = p.dtype if p.dtype in NARROW and not group["residual"] else None
-        alike.setdefault((p.device, p.dtype, optimizer._updates(p), rounds), []).append(p)
+        rounds = p.dtype if p.dtype in SIXTEEN_BITS and not group["residual"] else None
+        buckets.setdefault((p.device, p.dtype, optimizer._step_count(p), rounds), []).append(p)
     scale = optimizer._gradient_scale(group, reads=True)
     added = dict.fromkeys(SUMS, 0.0)
     scalars: dict[str, float] = {}
-    for (device, _, updates, rounds), ps in alike.items():
+    for (device, _, updates, rounds), ps in buckets.items():
         c = _coefficients(optimizer, group, updates, device)
         scalars = scalars or _scalars(group, updates, c)
         of_chunks = []
@@ -217,7 +217,7 @@ def _scalars(group: dict[str, Any], updates: int, c: Coefficients) -> dict[str, 
 
 
 def _rounding(dtype: torch.dtype | None) -> _Rounds:
-    return None if dtype is None else lambda wide: wide.to(dtype).to(wide.dtype)
+    return None if dtype is None else lambda x: x.to(dtype).to(x.dtype)
 
 
 def _chunks(
@@ -252,7 +252,7 @@ def _row(optimizer: INNAprop, group: dict[str, Any], p: Tensor) -> list[Tensor]:
     theta = plain(master_weights_of(p, state if group["residual"] else {}))
     m, v = (None if x is None else plain(x) for x in moments_of(p, state))
     if "psi" in state:
-        numbers = numbers_at(group, max(optimizer._updates(p) - 1, 0))
+        numbers = numbers_at(group, max(optimizer._step_count(p) - 1, 0))
         m = momentum.momentum_from_psi(theta, plain(state["psi"]), **numbers)
     m, v = (torch.zeros_like(theta) if x is None else x for x in (m, v))
     tensors = (theta, m, v, gradient_of(p))

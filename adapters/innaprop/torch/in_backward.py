@@ -18,7 +18,7 @@ _AVERAGE_LATER = {
 }
 
 
-class _Updates:
+class _GradientHooks:
     """What the hooks of some parameters do, in the backward pass."""
 
     def __init__(self, optimizer: INNAprop) -> None:
@@ -30,7 +30,7 @@ class _Updates:
         self._plans: dict[Tensor, Plan | None] = {}
 
     @torch.no_grad()
-    def make(self, p: Tensor) -> None:
+    def update(self, p: Tensor) -> None:
         """Update a parameter, and free its gradient."""
         optimizer = self._optimizer
         # A plan for each parameter: the optimizer's own would be made anew for every one.
@@ -38,7 +38,7 @@ class _Updates:
         active: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
         active[self.places[p]].append(p)
         try:
-            optimizer._update(active)
+            optimizer._update_params(active)
             self._plans[p] = optimizer._plan
         finally:
             optimizer._plan = own
@@ -48,23 +48,25 @@ class _Updates:
 # A parameter's hook must not hold the parameter: autograd keeps hooks where Python's garbage
 # collector does not look, and the model would never be freed. So hooks refer to updates weakly,
 # and these live as long as the optimizer, or the model.
-_OF_MODELS: "weakref.WeakKeyDictionary[torch.nn.Module, list[_Updates]]"
+_OF_MODELS: "weakref.WeakKeyDictionary[torch.nn.Module, list[_GradientHooks]]"
 _OF_MODELS = weakref.WeakKeyDictionary()
 
 
 class StepInBackward(AbstractContextManager["StepInBackward"]):
     """What ``step_in_backward`` returns: ``remove()``, or leaving ``with``, ends it."""
 
-    def __init__(self, handles: list[Any], updates: _Updates, kept: list[list[_Updates]]) -> None:
-        self._handles, self._updates, self._kept = handles, updates, kept
+    def __init__(
+        self, handles: list[Any], hooks: _GradientHooks, kept: list[list[_GradientHooks]]
+    ) -> None:
+        self._handles, self._hooks, self._kept = handles, hooks, kept
 
     def remove(self) -> None:
         """Let ``optimizer.step()`` make the updates again."""
         for handle in self._handles:
             handle.remove()
         for keeper in self._kept:
-            if self._updates in keeper:
-                keeper.remove(self._updates)
+            if self._hooks in keeper:
+                keeper.remove(self._hooks)
 
     def __exit__(self, *error: object) -> None:
         self.remove()
@@ -116,25 +118,25 @@ def step_in_backward(model: torch.nn.Module, optimizer: INNAprop) -> StepInBackw
                     f"model must not contain a {cls.__name__}, got {type(module).__name__}: it "
                     f"{_AVERAGE_LATER[cls.__name__]}"
                 )
-    updates = _Updates(optimizer)
-    params = [p for p in model.parameters() if p in updates.places and p.requires_grad]
+    hooks = _GradientHooks(optimizer)
+    params = [p for p in model.parameters() if p in hooks.places and p.requires_grad]
     if not params:
         raise ValueError(
             "optimizer must hold parameters of the model, got one that holds none that are trained"
         )
     kept = [_OF_MODELS.setdefault(model, []), optimizer._in_backward]
     for keeper in kept:
-        keeper.append(updates)
-    weakly = weakref.ref(updates)
+        keeper.append(hooks)
+    weakly = weakref.ref(hooks)
 
     def update(p: Tensor) -> None:
-        living = weakly()
-        if living is None:
+        alive = weakly()
+        if alive is None:
             raise RuntimeError(
                 "optimizer is gone, and so is the model: keep one of them as long as gradients of "
                 "the parameters are asked for, or remove() what step_in_backward returned"
             )
-        living.make(p)
+        alive.update(p)
 
     handles = [p.register_post_accumulate_grad_hook(update) for p in params]  # type: ignore[no-untyped-call]
-    return StepInBackward(handles, updates, kept)
+    return StepInBackward(handles, hooks, kept)

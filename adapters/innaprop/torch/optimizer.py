@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row, traced
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import (
     FLAGS,
@@ -54,7 +54,7 @@ _DTYPES = (
     torch.complex128,
 )
 _layout: Callable[[Any], torch.layout] = attrgetter("layout")
-_WIDE_STATE = ("momentum_buffer", "exp_avg_sq", "psi")
+_FLOAT_STATE = ("momentum_buffer", "exp_avg_sq", "psi")
 _FUSED_ON = ("cpu", "cuda")
 
 
@@ -239,10 +239,12 @@ class INNAprop(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._update([[p for p in g["params"] if p.grad is not None] for g in self.param_groups])
+        self._update_params(
+            [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        )
         return loss
 
-    def _update(self, active: list[list[Tensor]]) -> None:
+    def _update_params(self, active: list[list[Tensor]]) -> None:
         """Make one update of parameters that have gradients, given group by group."""
         if torch.compiler.is_compiling() or any(is_fake(ps[0]) for ps in active if ps):
             for group, params in zip(self.param_groups, active, strict=True):
@@ -324,7 +326,7 @@ class INNAprop(torch.optim.Optimizer):
                 "embedding with sparse=False, or give its parameters to torch.optim.SparseAdam"
             )
         if has_schedules(group) and not group["capturable"]:
-            for updates in {self._updates(p) for p in active}:
+            for updates in {self._step_count(p) for p in active}:
                 check_step_size(group["lr"], numbers_at(group, updates)["beta"])
 
     def _gather(self, active: list[list[Tensor]]) -> tuple[Gathered, Plan]:
@@ -371,7 +373,7 @@ class INNAprop(torch.optim.Optimizer):
                 f"them, got only {', '.join(map(str, state))}"
             )
         others = {"gradient": p.grad, **state}
-        for name in ("gradient", *_WIDE_STATE, PACKED, "residual"):
+        for name in ("gradient", *_FLOAT_STATE, PACKED, "residual"):
             other = others.get(name)
             if other is not None and other.shape != p.shape:
                 raise ValueError(
@@ -400,7 +402,7 @@ class INNAprop(torch.optim.Optimizer):
     def _complete_state(self, p: Tensor, group: dict[str, Any]) -> None:
         """Create what is missing of a parameter's state."""
         state = self.state[p]
-        dtype = torch.float32 if p.dtype in NARROW else p.dtype
+        dtype = torch.float32 if p.dtype in SIXTEEN_BITS else p.dtype
         device = p.device if group["capturable"] else torch.device("cpu")
         if "step" not in state:
             state["step"] = torch.zeros((), dtype=count_dtype(device), device=device)
@@ -410,14 +412,14 @@ class INNAprop(torch.optim.Optimizer):
                 for name in ("momentum_buffer", "exp_avg_sq"):
                     state[name] = torch.zeros_like(p, dtype=dtype)
         state["step"] = state["step"].to(device, count_dtype(device))
-        for name in _WIDE_STATE:
+        for name in _FLOAT_STATE:
             value = state.get(name)
             # The parameter may have been given another dtype since.
             if value is not None and (value.dtype != dtype or value.device != p.device):
                 state[name] = value.to(p.device, dtype)
         if PACKED in state and state[PACKED].device != p.device:
             state[PACKED] = state[PACKED].to(p.device)
-        if p.dtype not in NARROW or not group["residual"]:
+        if p.dtype not in SIXTEEN_BITS or not group["residual"]:
             for name in ("residual", "residual_mantissa"):
                 state.pop(name, None)
         else:
@@ -429,7 +431,7 @@ class INNAprop(torch.optim.Optimizer):
             state["residual_mantissa"] = MANTISSA[p.dtype]
         if "psi" in state:
             # The authors' state: only now is the parameter sure to be the one it belongs to.
-            numbers = numbers_at(group, max(self._updates(p) - 1, 0))
+            numbers = numbers_at(group, max(self._step_count(p) - 1, 0))
             state["momentum_buffer"] = momentum.momentum_from_psi(
                 master_weights_of(p, state), state["psi"], **numbers
             )
@@ -437,7 +439,7 @@ class INNAprop(torch.optim.Optimizer):
             del state["psi"]
         store_state(p, state, group)
 
-    def _updates(self, p: Tensor) -> int:
+    def _step_count(self, p: Tensor) -> int:
         state = self.state.get(p, {})
         return int(state["step"].item()) if "step" in state else 0
 
@@ -566,7 +568,7 @@ class INNAprop(torch.optim.Optimizer):
             return state["psi"].clone()  # type: ignore[no-any-return]
         theta = master_weights_of(parameter, state)
         m, _ = moments_of(parameter, state)
-        updates = self._updates(parameter)
+        updates = self._step_count(parameter)
         psi: Tensor = momentum.psi_from_momentum(
             theta,
             torch.zeros_like(theta) if m is None else m,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row, foreach, single_tensor
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import FLAGS, kernel_is_asked_for
 from innaprop.torch.plain import PLAIN, gradient_of, local, plain
@@ -78,9 +78,9 @@ def gather(
             vs = list(map(_exp_avg_sq, states))  # type: ignore[arg-type]
         steps = list(map(_step, states))  # type: ignore[arg-type]
         residuals: list[Any] = [None] * len(params)
-        if not dtypes.isdisjoint(NARROW):
+        if not dtypes.isdisjoint(SIXTEEN_BITS):
             residuals = [
-                s["residual"] if groups[i]["residual"] and p.dtype in NARROW else None  # type: ignore[index]
+                s["residual"] if groups[i]["residual"] and p.dtype in SIXTEEN_BITS else None  # type: ignore[index]
                 for i, p, s in zip(places, params, states, strict=True)
             ]
     except (KeyError, TypeError):
@@ -147,15 +147,15 @@ def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
 
     A parameter that is listed twice is updated once.
     """
-    sorted_: dict[Any, list[int]] = {}
+    buckets: dict[Any, list[int]] = {}
     once = {id(p): place for place, p in reversed([*enumerate(gathered.params)])}
     for form, places in _forms(gathered, groups, sorted(once.values())):
         rows = gathered.picked(places).single_rows()
         for place, row in zip(places, rows, strict=True):
             capturable = groups[gathered.groups[place]]["capturable"]
-            sorted_.setdefault((form, form.alike(row), capturable), []).append(place)
+            buckets.setdefault((form, form.bucket_key(row), capturable), []).append(place)
     calls = []
-    for (form, *_), places in sorted_.items():
+    for (form, *_), places in buckets.items():
         own = gathered.picked(places)
         everything = len(places) == len(gathered.params)
         layout = form.Layout(own.rows, own.steps)

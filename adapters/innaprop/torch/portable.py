@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.portable.fitting import Target, by_name, check_unique, fitted, shared_numbers
 from innaprop.portable.snapshot import (
     HYPERPARAMETERS,
@@ -47,7 +47,7 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
         row.name: Target(
             tuple(row.parameter.shape),
             _dtype(row.parameter),
-            row.parameter.dtype in NARROW and optimizer.param_groups[row.group]["residual"],
+            row.parameter.dtype in SIXTEEN_BITS and optimizer.param_groups[row.group]["residual"],
         )
         for row in rows
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row
-from innaprop.forms.foreach import NARROW, WORDS, join, repack, unpacked
+from innaprop.forms.foreach import SIXTEEN_BITS, WORDS, join, repack, unpacked
 from innaprop.torch.options import SCHEDULABLE, check_options
 from innaprop.torch.plain import local
 
@@ -171,11 +171,11 @@ def store_state(p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None
             del state[name]
     elif group["state_bits"] == 32 and PACKED in state:
         m, v = moments_of(p, state)
-        state.update(zip(_TENSORS, (m.to(_state_dtype(p)), v.to(_state_dtype(p))), strict=True))
+        state.update(zip(_TENSORS, (m.to(_compute_dtype(p)), v.to(_compute_dtype(p))), strict=True))
         del state[PACKED]
 
 
-def _state_dtype(p: Tensor) -> torch.dtype:
+def _compute_dtype(p: Tensor) -> torch.dtype:
     """Return the dtype of a parameter's state."""
     return torch.promote_types(p.dtype, torch.float32)
 
@@ -192,10 +192,10 @@ def master_weights_of(p: Tensor, state: dict[str, Any]) -> Tensor:
     residual = residual_of(p, state)
     if residual is not None:
         # On local parts: shifts of a DTensor's bits go wrong.
-        wide = torch.empty_like(p, dtype=torch.float32)
-        local(wide).copy_(join(local(p), local(residual)))
-        return wide
-    return p.float() if p.dtype in NARROW else p
+        master = torch.empty_like(p, dtype=torch.float32)
+        local(master).copy_(join(local(p), local(residual)))
+        return master
+    return p.float() if p.dtype in SIXTEEN_BITS else p
 
 
 def as_saved(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:

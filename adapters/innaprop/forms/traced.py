@@ -1,4 +1,4 @@
-"""PyTorch, in the core's own lines, for ``torch.compile`` to fuse: it reads no number."""
+"""PyTorch, with the core's formula, for ``torch.compile`` to fuse; reads no tensor's value."""
 
 from typing import Any
 
@@ -28,10 +28,10 @@ def update(
     """Make one update of rows, in place.
 
     Args:
-        rows: Rows of tensors of any kind.
+        rows: Rows of any tensors.
         c: The scalars of this update, numbers or 0-d tensors.
         gradient_scale: Factor of the gradients, a number or a 0-d tensor. Default 1.
-        skip: Tensor of one element; where it is not zero nothing changes. Default None.
+        skip: Tensor of one element; if it is not zero, nothing changes. Default None.
     """
     for row in rows:
         theta, g = master_weights(row), row.g.to(compute_dtype(row)) * gradient_scale
@@ -39,7 +39,7 @@ def update(
         new = momentum.step(*old, g, c, torch.sqrt)
         if skip is not None:
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
-        # A scalar parameter takes the dtype of traced coefficients, float64.
+        # A 0-d parameter is promoted to float64 by traced coefficients of that dtype.
         theta, m, v = (x.to(compute_dtype(row)) for x in new)
         if row.m.dtype == WORDS:
             repack(row, m, v, c.draw)

@@ -1,4 +1,4 @@
-"""The update of TensorFlow's variables, on every replica."""
+"""The update of TensorFlow variables, on every replica."""
 
 from functools import partial
 from typing import Any
@@ -9,18 +9,18 @@ from innaprop.forms import Row, looking_back, variables
 from innaprop.keras import options
 
 WORDS = "uint32"
-"""Dtype of packed states."""
+"""Dtype of packed words."""
 pack = variables.pack
 
 
 def unpack(words: Any) -> tuple[Any, Any]:
-    """Return the float32 momentum and second moment that a tensor of words holds."""
+    """Return the float32 momentum and second moment packed in a tensor of words."""
     return variables.moments(words, None)
 
 
 def number(value: Any) -> float | None:
     """Return the value of a scalar tensor or variable, or None while a function is traced."""
-    # AutoGraph would make a tensor of float(value).
+    # AutoGraph would convert float(value) to a tensor.
     return value.numpy().item() if tf.executing_eagerly() else None
 
 
@@ -28,10 +28,10 @@ def update(optimizer: Any, strategy: Any, rows: list[tuple[Row, float]], rate: A
     """Make one update of variables.
 
     Args:
-        optimizer: Whose options and count these are.
-        strategy: The ``tf.distribute.Strategy`` at work.
-        rows: For each variable its row, of ``tf.Variable`` but for the gradient, and its weight
-            decay. All momentums may be words, with None for the second moments.
+        optimizer: The optimizer, for its options and step count.
+        strategy: The current ``tf.distribute.Strategy``.
+        rows: Pairs of a row (of ``tf.Variable``, except the gradient) and its weight decay. With
+            ``state_bits=16``, momentums are packed words and second moments None.
         rate: Step size of this update, a 0-d tensor.
     """
     packs = optimizer.state_bits == 16

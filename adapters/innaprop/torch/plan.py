@@ -177,7 +177,7 @@ def _forms(
             yield foreach if group["foreach"] else single_tensor, places
         elif kernel is None or isinstance(reason := kernel.load(), str):
             if kernel is not None and group["fused"]:
-                _warn_once(f"INNAprop goes on with foreach=True instead of fused=True: {reason}")
+                _warn_once(f"INNAprop uses foreach=True instead of fused=True: {reason}")
             yield foreach, places
         elif kernel.takes(gathered.picked(places).rows):
             yield kernel, places

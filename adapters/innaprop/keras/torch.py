@@ -64,7 +64,7 @@ def update(optimizer: Any, rows: list[tuple[Row, float]], rate: Any) -> None:
 
 
 def _update_bucket(rows: list[Row], scalars: Coefficients) -> None:
-    """Make one update of rows that are buckets."""
+    """Make one update of the rows of a bucket."""
     if torch.compiler.is_compiling():
         traced.update(rows, scalars)
         return

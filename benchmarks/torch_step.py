@@ -52,7 +52,11 @@ STEPS = {"big": 20, "gpt2": 12, "many": 60, "tiny": 100, "billion": 20}
 class OneTensorAtATime(INNAprop):
     """INNAprop as the core writes it, run operation by operation on one tensor after another."""
 
-    FORM, alike, Layout = single_tensor.FORM, staticmethod(single_tensor.alike), foreach.Layout
+    FORM, bucket_key, Layout = (
+        single_tensor.FORM,
+        staticmethod(single_tensor.bucket_key),
+        foreach.Layout,
+    )
 
     def _gather(self, active):
         gathered, plan = super()._gather(active)

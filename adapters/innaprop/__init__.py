@@ -1,7 +1,7 @@
 """INNAprop for PyTorch, Keras 3, TensorFlow and JAX.
 
 The optimizer of Bolte, Boustany, Pauwels and Purica, arXiv 2410.05871. One module per
-framework, each loaded when it is first asked for:
+framework, each imported on first access:
 
 - ``innaprop.torch.INNAprop``, a ``torch.optim.Optimizer``;
 - ``innaprop.keras.INNAprop``, a ``keras.optimizers.Optimizer`` for every Keras backend;
@@ -11,12 +11,13 @@ framework, each loaded when it is first asked for:
 ``FAST_TRAINING`` and ``BEST_ACCURACY`` are the paper's two choices of (alpha, beta):
 ``INNAprop(params, **innaprop.FAST_TRAINING)``.
 
-``innaprop.diagnostics`` says during a run what it does, and names the failures that it shows.
+``innaprop.diagnostics`` measures what the updates of a run do and recognises failing runs.
 
-``plan`` says before a run what its numbers will do, beside AdamW's.
+``plan`` predicts what a run's hyperparameters will do, compared with AdamW.
 
-``save_state`` and ``load_state`` move a run from one framework to another; ``read_state`` shows
-what a file holds. ``__version__`` is the installed package's, "0+unknown" where none is installed.
+``save_state`` and ``load_state`` move a run from one framework to another; ``read_state`` returns
+the content of a file. ``__version__`` is the version of the installed package, or "0+unknown" if
+none is installed.
 """
 
 import importlib
@@ -47,7 +48,7 @@ __all__ = [
 
 try:
     __version__ = metadata.version("innaprop")
-except metadata.PackageNotFoundError:  # A folder on the path, not an installation.
+except metadata.PackageNotFoundError:  # Imported from a source folder.
     __version__ = "0+unknown"
 
 
@@ -55,8 +56,8 @@ def __getattr__(name: str) -> ModuleType:
     if name in ("keras", "optax", "tensorflow", "torch"):
         return importlib.import_module(f"innaprop.{name}")
     if name == "INNAprop":
-        # `from innaprop import INNAprop` asks from here, and keeps no word of an AttributeError.
-        # Whoever else asks, as those do who look for the class by its path, gets one.
+        # `from innaprop import INNAprop` would replace the message of an AttributeError by its own,
+        # so the import system gets an ImportError. getattr gets an AttributeError as usual.
         frame = inspect.currentframe()
         caller = frame.f_back.f_globals.get("__name__") if frame and frame.f_back else None
         message = (

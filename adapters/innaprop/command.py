@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: What stands behind its name. Default None, those of the process.
+        arguments: The command line after the command's name. Default None: that of the process.
 
     Returns:
         The exit code.
@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cache = commands.add_parser(
         "cache",
         help="show or clear the cache folder",
-        description="Show the folder where built kernels and the conformance suite's ground truths "
-        "are kept. INNAPROP_CACHE names another one.",
+        description="Show the folder in which compiled kernels and the conformance suite's ground "
+        "truths are cached. INNAPROP_CACHE sets another one.",
     )
-    cache.add_argument("--clear", action="store_true", help="remove all that is kept there")
+    cache.add_argument("--clear", action="store_true", help="remove everything in it")
     add_plan(commands)
     options = parser.parse_args(arguments)
     try:
@@ -65,7 +65,7 @@ def _cache(*, clear: bool) -> int:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """Return what INNAprop puts there: INNAPROP_CACHE may name a folder that has other things."""
+    """Return INNAprop's own entries: INNAPROP_CACHE may name a folder that holds others too."""
     kernels = f"*-{'[0-9a-f]' * 16}-{'[0-9a-f]' * 64}.so"
     patterns = (kernels, "innaprop-build-*", "truths")
     return sorted(entry for pattern in patterns for entry in folder.glob(pattern))

@@ -1,17 +1,16 @@
-"""What to install where a framework is missing."""
+"""Tells which extra to install if a framework is missing."""
 
 from types import TracebackType
 
 
 class Extra:
-    """An extra of this package, around the imports that need what it brings.
+    """A context manager around the imports that need an extra of this package.
 
-    Only the framework's own absence is explained: what fails inside a framework that is there is
-    its own matter, and passes as it is.
+    Only a missing framework is explained. Errors inside an installed framework pass unchanged.
 
     Args:
-        name: The extra's name, and that of the module in ``innaprop`` that needs it.
-        modules: The top-level modules that it brings. Default: one of the extra's name.
+        name: Name of the extra, and of the module in ``innaprop`` that needs it.
+        modules: The top-level modules that it installs. Default: one named like the extra.
     """
 
     def __init__(self, name: str, modules: tuple[str, ...] = ()) -> None:
@@ -19,7 +18,7 @@ class Extra:
         self._modules = modules or (name,)
 
     def __enter__(self) -> None:
-        """Nothing is to be done yet."""
+        """Do nothing."""
 
     def __exit__(
         self,
@@ -27,10 +26,10 @@ class Extra:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Say which extra brings the module that was not found.
+        """Say which extra installs the module that was not found.
 
         Raises:
-            ModuleNotFoundError: It was one of the extra's.
+            ModuleNotFoundError: The missing module is one of the extra's.
         """
         if isinstance(error, ModuleNotFoundError) and error.name in self._modules:
             raise ModuleNotFoundError(

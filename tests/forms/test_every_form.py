@@ -63,7 +63,7 @@ def tensors(sizes, dtype, offset):
 
     starts = [rng.normal(size=n) for n in sizes]
     thetas = [there(x, dtype) for x in starts]
-    has_residual = dtype in foreach.NARROW
+    has_residual = dtype in foreach.SIXTEEN_BITS
     residuals = zeros(torch.int16) if has_residual else [None] * len(sizes)
     return Row(thetas, [None] * len(sizes), zeros(state), zeros(state), residuals)
 
@@ -73,7 +73,7 @@ def gradients(rng, sizes, dtype):
 
 
 def masters(rows):
-    return [foreach.wide(row).double().clone().numpy() for row in map(Row, *rows)]
+    return [foreach.master_weights(row).double().clone().numpy() for row in map(Row, *rows)]
 
 
 def follow(form, sizes, dtype, edge="hardly any decay", offset=0, updates=3, g_dtype=None):
@@ -167,7 +167,7 @@ def test_any_number_of_threads_has_the_same_bits(threads):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("dtype", list(foreach.NARROW))
+@pytest.mark.parametrize("dtype", list(foreach.SIXTEEN_BITS))
 @pytest.mark.parametrize("form", FORMS)
 def test_sixteen_bit_parameters_take_float32_gradients_as_they_are(form, dtype):
     both = follow(FORMS[form], (1, 37, 64), dtype, g_dtype=torch.float32)

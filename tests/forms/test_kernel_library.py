@@ -191,7 +191,7 @@ BROKEN = {
     "absent": ("no-such-compiler", "no-such-compiler (not found)"),
     "half quoted": ('"cc', '"cc (No closing quotation)'),
     "silent": (FALSE, f"{FALSE} (exit status 1)"),
-    "idle": (TRUE, f"{TRUE} (it made no file)"),
+    "idle": (TRUE, f"{TRUE} (it created no file)"),
     "hiding": (HIDING, f"{HIDING} (its library does not export answer)"),
 }
 

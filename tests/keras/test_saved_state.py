@@ -152,11 +152,11 @@ def of_other_variables():
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        (adams, "it is another optimizer's, and not that of an innaprop.keras.INNAprop"),
+        (adams, "it is that of another optimizer, not of innaprop.keras.INNAprop"),
         (dict, "there is none: the model was saved without an optimizer"),
         (another_models, "dense/kernel_momentum must have shape (4, 3), got (5, 3)"),
         (lambda: store_of(trained(use_ema=True).optimizer), "must have 10 variables, as this"),
-        (of_other_variables, "it is of 1 trainable variables, and this optimizer of 4"),
+        (of_other_variables, "it has 1 trainable variables, but this optimizer has 4"),
     ],
     ids=["adamw", "none", "another model", "other options", "other variables"],
 )

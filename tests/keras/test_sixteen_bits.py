@@ -44,10 +44,10 @@ def test_bfloat16_and_residual_hold_every_float32():
     magnitude = np.abs(values)
     # Above is infinity in bfloat16; what is below, XLA may take for zero.
     values = values[(magnitude < 3.39e38) & ((magnitude > 1.2e-38) | (magnitude == 0))]
-    parameter, remainder = split(values)
+    parameter, residual = split(values)
     assert keras.backend.standardize_dtype(parameter.dtype) == "bfloat16"
-    assert keras.backend.standardize_dtype(remainder.dtype) == "int16"
-    back = numpy(form.join(parameter, remainder))
+    assert keras.backend.standardize_dtype(residual.dtype) == "int16"
+    back = numpy(form.join(parameter, residual))
     np.testing.assert_array_equal(back.view(np.int32), values.view(np.int32))
     nearest = bfloat16(values)
     assert (np.abs(numpy(parameter) - values) <= np.abs(nearest - values)).all()
@@ -57,9 +57,9 @@ def test_float16_and_residual_hold_float32_in_its_range():
     rng = np.random.default_rng(0)
     values = np.exp2(rng.uniform(-14, 15.99, 100_000)) * rng.choice([-1, 1], 100_000)
     values = values.astype(np.float32)
-    parameter, remainder = split(values, "float16")
+    parameter, residual = split(values, "float16")
     np.testing.assert_array_equal(numpy(parameter), values.astype(np.float16).astype(np.float32))
-    error = np.abs(numpy(form.join(parameter, remainder)) - values)
+    error = np.abs(numpy(form.join(parameter, residual)) - values)
     assert (error <= 2.0**-24 * np.abs(values)).all()
     assert (error > 0).mean() < 1e-3  # exact halves, whose residual is one unit short
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from innaprop.forms.functional import join, split, widen
+from innaprop.forms.functional import join, split, to_float32
 from innaprop.optax import innaprop, master_weights, psi
 from innaprop_core import Hyperparameters, trajectory
 
@@ -83,8 +83,8 @@ def test_what_is_not_finite_stays_so(value, dtype):
 
 def updated(parameter, value):
     """Return the parameter after the update that leads to a float32, and the one meant."""
-    meant = widen(stored(value, parameter.dtype)[0])
-    return optax.apply_updates(parameter, meant - widen(parameter)), meant
+    meant = to_float32(stored(value, parameter.dtype)[0])
+    return optax.apply_updates(parameter, meant - to_float32(parameter)), meant
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
@@ -221,7 +221,7 @@ def test_steps_compiled_into_one_are_the_same():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_bits_come_from_the_parameter_and_not_from_a_cast(dtype):
     """XLA may drop a pair of casts, and hand on a float32 that was never rounded."""
-    jaxpr = jax.make_jaxpr(widen)(jnp.ones(3, dtype))
+    jaxpr = jax.make_jaxpr(to_float32)(jnp.ones(3, dtype))
     casts = [e for e in jaxpr.eqns if e.primitive.name == "convert_element_type"]
     assert casts
     assert all(jnp.issubdtype(e.invars[0].aval.dtype, jnp.integer) for e in casts)

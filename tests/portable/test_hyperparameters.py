@@ -291,7 +291,7 @@ class TestKeras:
         optimizer = keras_optimizer(gradient_accumulation_steps=2)
         gradients = [keras.ops.ones((2, 3)), keras.ops.ones(2)]
         optimizer.apply(gradients)
-        with pytest.raises(ValueError, match="must not be accumulated half, got 1 of 2"):
+        with pytest.raises(ValueError, match="must not be partly accumulated, got 1 of 2"):
             innaprop.save_state(path, optimizer)
         innaprop.load_state(theirs, optimizer)
         # From the first of two gradients again, with nothing of what there was.

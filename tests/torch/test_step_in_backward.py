@@ -225,7 +225,7 @@ def test_parameters_without_model_and_optimizer_are_not_left_without_updates_sil
     weight = model.weight
     del model, handle
     gc.collect()
-    with pytest.raises(RuntimeError, match="optimizer is gone, and so is the model"):
+    with pytest.raises(RuntimeError, match="the optimizer and the model have been deleted"):
         weight.sum().backward()
 
 

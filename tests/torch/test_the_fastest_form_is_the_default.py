@@ -63,9 +63,7 @@ def test_without_a_kernel_foreach_does_it_and_only_who_asked_is_warned(monkeypat
         step(both, pair, 2)
     assert forms(pair[0]) == {foreach}
     told = [str(w.message) for w in caught]
-    asked = (
-        f"INNAprop goes on with foreach=True instead of fused=True: there is no compiler, {fused}"
-    )
+    asked = f"INNAprop uses foreach=True instead of fused=True: there is no compiler, {fused}"
     assert told == ([asked] if fused else [])
     for p, q in zip(*both, strict=True):
         torch.testing.assert_close(p, q)

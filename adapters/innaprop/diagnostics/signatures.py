@@ -210,13 +210,13 @@ def conservative_scaling(records: Sequence[Record]) -> Finding | None:
     falls = losses[-1] < losses[-2] < losses[-LAST]
     if not (steady and falls):
         return None
-    memory = 1 / (1 - scalars["sigma"])
+    horizon = 1 / (1 - scalars["sigma"])
     return Finding(
         CONSERVATIVE,
         step,
         f"the second moment remembers larger gradients: steps are {shorter:.3g} times shorter "
         "than the learning rate says",
-        {**evidence, "sigma": scalars["sigma"], "updates that it remembers": memory},
+        {**evidence, "sigma": scalars["sigma"], "updates that it remembers": horizon},
         "Take a smaller sigma, such as 0.95, and warm up or clip what was large",
     )
 

@@ -1,19 +1,19 @@
-"""The update as each compiler makes most of it: one file a form, all held to the core.
+"""Implementations ("forms") of the update, one module for each compiler, tested against the core.
 
-A form makes one update of rows, with the core's ``Coefficients``; what an optimizer is in its
-framework (options, groups, state, checkpoints) is the adapters' part. Each module of a form says in
-``FORM`` for which compiler it is, what it moves, and where it is valid.
+A form updates rows with the core's ``Coefficients``. The rest of an optimizer (options, groups,
+state, checkpoints) is in the adapters. Each module describes its form in ``FORM``: for which
+compiler it is, how much memory traffic it causes, and where it is valid.
 
 - ``foreach``: PyTorch, operation by operation, on lists of tensors.
-- ``single_tensor``: PyTorch, operation by operation, on a tensor at a time.
+- ``single_tensor``: PyTorch, operation by operation, one tensor at a time.
 - ``traced``: PyTorch, for ``torch.compile``.
 - ``c``, with ``kernel.c``: a C kernel for the CPU, one pass over memory; ``kernel`` and ``library``
   build it.
 - ``triton``, with ``triton_kernel``: the same for a GPU.
 - ``looking_back``: XLA on the CPU.
-- ``functional``: XLA elsewhere, and wherever nothing is written in place.
+- ``functional``: XLA on other devices, and where ``looking_back`` is not valid.
 - ``variables``: TensorFlow, operation by operation.
-- ``residual``: how a 16-bit parameter and its residual are a float32, for all of them.
+- ``residual``: converts between a 16-bit parameter with its residual and a float32, for all forms.
 """
 
 from dataclasses import dataclass
@@ -30,50 +30,50 @@ NAMES = (
     "functional",
     "variables",
 )
-"""Modules that have a ``FORM``."""
+"""Modules with a ``FORM``."""
 
 
 class Row(NamedTuple):
-    """What one parameter's update reads and writes: arrays of one shape, on one device."""
+    """The arrays that one parameter's update reads and writes: of one shape, on one device."""
 
     theta: Any
     """The parameter."""
     g: Any
     """Its gradient."""
     m: Any
-    """Its momentum, in the dtype of the arithmetic: at least float32; or int32 words that momentum
-    and second moment are packed into, as in ``innaprop_core.packed``."""
+    """Its momentum, in the compute dtype (at least float32); or int32 words that hold the packed
+    momentum and second moment, as in ``innaprop_core.packed``."""
     v: Any
     """Its second moment, likewise; or the same words."""
     residual: Any = None
-    """What of the float32 trajectory a 16-bit parameter does not hold, int16; or None."""
+    """The low bits of the float32 master weights of a 16-bit parameter, int16; or None."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a form is for, what it costs and where it ends: for tests, docs and readers."""
+    """Purpose, cost and limits of a form, for tests, docs and readers."""
 
     framework: str
-    """Whose arrays it takes."""
+    """The framework whose arrays it takes."""
     compiler: str
-    """What turns it into machine code."""
+    """The compiler that produces its machine code."""
     moves: str
-    """Bytes that an update reads and writes for a float32 parameter with weight decay."""
+    """Memory traffic of an update: bytes read and written per float32 element with weight decay."""
     temporaries: str
-    """Bytes a parameter that it allocates at most at a time."""
+    """Peak temporary memory, in bytes per element."""
     valid: str
     """Where it may be used."""
     in_place: bool
     """Whether it writes into the arrays it is given."""
     reads_scalars: bool
-    """Whether the host has to know the coefficients as numbers."""
+    """Whether the coefficients must be known as numbers on the host."""
     skips: bool = False
-    """Whether it can leave all as it is where a tensor says so."""
+    """Whether it can skip the update depending on the value of a tensor."""
     corrects: bool = False
-    """Whether it finds bias correction and draw by itself, from each row's count of updates; the
-    draw that it is given is that of the first update."""
+    """Whether it computes the bias correction and the draw itself, from each row's step count; the
+    draw that it is given is then that of the first update."""
 
 
 def all_forms() -> dict[str, Form]:
-    """Return every form by the name of its module; their frameworks have to be installed."""
+    """Return all forms by the names of their modules; all frameworks must be installed."""
     return {name: import_module(f"{__name__}.{name}").FORM for name in NAMES}

@@ -1,7 +1,7 @@
 """A C kernel for the CPU: all rows in one call, every value read and written once.
 
-The lines are in ``kernel.c``, its tables in ``kernel``. It takes addresses, which a ``Layout``
-keeps from step to step; nothing here holds a tensor.
+The kernel is in ``kernel.c``, its tables in ``kernel``. It takes addresses, which a ``Layout``
+caches from step to step. Nothing here keeps a reference to a tensor.
 """
 
 import ctypes
@@ -37,14 +37,14 @@ _KINDS = {
     (torch.bfloat16, torch.float32): 4,
     (torch.float16, torch.float32): 5,
 }
-"""By the dtypes of parameter and gradient."""
+"""The kernel's row kind, by the dtypes of parameter and gradient."""
 _PACKED = 8
-"""Added to the kind of rows whose state is packed."""
+"""Added to the kind if the state is packed."""
 _STATES = {(dtype, torch.promote_types(dtype, torch.float32)) for dtype, _ in _KINDS}
 _STATES |= {(dtype, torch.int32) for dtype, _ in _KINDS if dtype != torch.float64}
-"""Dtypes of a parameter and its state."""
+"""Valid pairs of dtypes of a parameter and its state."""
 PLAIN = (Tensor, torch.nn.Parameter)
-"""Types whose tensors have one address; others may hold several tensors, or none yet."""
+"""Types whose tensors have one address; subclasses may wrap several tensors, or none yet."""
 _dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
 
 
@@ -58,10 +58,10 @@ def takes(rows: Row) -> bool:
 
 
 def have_addresses(rows: Row) -> bool:
-    """Return whether a kernel can find the elements of rows by the addresses of their tensors.
+    """Return whether a kernel can address the elements of rows by the pointers of their tensors.
 
-    It pairs elements by their place in memory, and knows nothing of views that only say that their
-    elements are negative.
+    It pairs elements by their position in memory, and cannot see the negative bit of lazily negated
+    views.
     """
     written = [*rows.theta, *rows.m, *rows.v, *(r for r in rows.residual if r is not None)]
     dtypes = list(map(_dtype, rows.theta))
@@ -70,22 +70,22 @@ def have_addresses(rows: Row) -> bool:
         and {*zip(dtypes, map(_dtype, rows.g), strict=True)} <= _KINDS.keys()
         and {*map(type, written), *map(type, rows.g)} <= {*PLAIN}
         and not any(map(Tensor.is_neg, written))
-        and (all(map(Tensor.is_contiguous, written)) or all(map(_lies_alike, map(Row, *rows))))
+        and (all(map(Tensor.is_contiguous, written)) or all(map(_has_one_layout, map(Row, *rows))))
     )
 
 
-def _lies_alike(row: Row) -> bool:
+def _has_one_layout(row: Row) -> bool:
     tensors = [t for t in (row.theta, row.m, row.v, row.residual) if t is not None]
     return {t.stride() for t in tensors} == {row.theta.stride()} and is_dense(row.theta)
 
 
-def alike(row: Row) -> tuple[Any, ...]:
-    """Return what rows of one call have in common: nothing."""
+def bucket_key(row: Row) -> tuple[Any, ...]:
+    """Return the key of a row's bucket: all rows can share a call."""
     return ()
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Return whether the elements fill a block of memory, in whatever order."""
+    """Return whether the elements fill a contiguous block of memory, in any order of axes."""
     if tensor.is_contiguous():
         return True
     expected = 1
@@ -98,13 +98,13 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 class Layout:
-    """What stays of some rows from step to step: where they lie in memory, and how.
+    """Addresses, sizes and strides of rows, cached from step to step.
 
-    It holds as long as addresses, dtypes and shapes stay, but for the addresses of gradients.
+    Valid as long as addresses, dtypes and shapes do not change; gradients may move.
 
     Args:
         rows: A row whose fields are lists of tensors.
-        steps: For each row its count of updates; None if they are not counted here.
+        steps: The step count of each row; None if the kernel does not count.
     """
 
     def __init__(self, rows: Row, steps: list[Tensor] | None) -> None:
@@ -121,8 +121,8 @@ class Layout:
         )
         self._strides = list(map(Tensor.stride, rows.theta))
 
-    def laid_out_alike(self, gradients: list[Tensor], thetas: list[Tensor]) -> list[Tensor]:
-        """Return gradients as they lie in memory like their parameters, copied where need be."""
+    def in_layout(self, gradients: list[Tensor], thetas: list[Tensor]) -> list[Tensor]:
+        """Return gradients with the strides of their parameters, copied if necessary."""
         if list(map(Tensor.stride, gradients)) == self._strides and not any(
             map(Tensor.is_neg, gradients)
         ):
@@ -143,22 +143,22 @@ def update(
     steps: list[Tensor] | None,
     skip: None = None,
 ) -> None:
-    """Make one update of all rows in one parallel pass; ``load`` gave a kernel.
+    """Make one update of all rows in one parallel pass; ``load`` must have returned a kernel.
 
     Args:
-        rows: A row whose fields are lists of tensors that the kernel ``takes``; of its residuals
-            some may be None.
-        layout: What ``Layout`` makes of them.
-        sets: Scalars, and factors of the gradients: numbers, or tensors of one element.
-        which: For each row the place of its set.
-        steps: For each row its count of updates, a float64 tensor of one element on the CPU. The
-            kernel finds the bias correction from it, and counts the update. None: the sets have
-            the correction.
+        rows: A row whose fields are lists of tensors that the kernel ``takes``; residuals may be
+            None.
+        layout: Their ``Layout``.
+        sets: Pairs of scalars and a factor of the gradients: numbers, or tensors of one element.
+        which: For each row, the index of its set.
+        steps: The step count of each row, a float64 tensor of one element on the CPU. The kernel
+            computes the bias correction from it and increments it. None: the sets contain the bias
+            correction.
         skip: None: it cannot skip.
     """
     kernel = load()
     assert isinstance(kernel, ctypes.CDLL)
-    gradients = layout.laid_out_alike(rows.g, rows.theta)
+    gradients = layout.in_layout(rows.g, rows.theta)
     columns = (
         layout.thetas,
         addresses(gradients),
@@ -171,13 +171,13 @@ def update(
         which,
     )
     table = Rows(*(None if column is None else column.buffer_info()[0] for column in columns))
-    # Tensors, if capturable: on the CPU reading them stops nobody.
+    # With capturable the scalars are tensors; on the CPU, reading them does not synchronise.
     scalars = (Scalars * len(sets))(*(Scalars(*map(float, (*c, scale))) for c, scale in sets))
     kernel.innaprop_step(len(which), ctypes.byref(table), scalars, torch.get_num_threads())
-    # The kernel writes behind autograd's back.
+    # Autograd does not see what the kernel writes.
     torch.autograd.graph.increment_version(rows.theta)
 
 
 def addresses(tensors: list[Tensor]) -> "array[int]":
-    """Return where the data of tensors begins."""
+    """Return the addresses of the data of tensors."""
     return array("q", map(Tensor.data_ptr, tensors))

@@ -1,6 +1,6 @@
-"""The user's cache folder for what is built, and private folders to build in.
+"""The user's cache folder for compiled kernels, and private temporary folders to build in.
 
-What is loaded from there runs as the user: it must be where nobody else can write.
+Libraries loaded from the cache run with the user's rights, so nobody else may write to it.
 """
 
 import os
@@ -14,18 +14,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _WORKSHOP = "innaprop-build-"
-"""How the names of folders begin in which something is built."""
+"""Prefix of the names of build folders."""
 _LEFT_BEHIND = 3600.0
-"""Seconds after which nobody builds in such a folder any more."""
+"""Age in seconds at which a build folder counts as abandoned."""
 
 
 def cache_folder() -> Path | None:
-    """Return the user's cache folder, made if need be.
+    """Return the user's cache folder, created if necessary.
 
-    It is what ``INNAPROP_CACHE`` names, or ``innaprop`` in the folder that the system has for it.
+    It is ``INNAPROP_CACHE`` if set, otherwise ``innaprop`` in the system's cache folder.
 
     Returns:
-        The folder, its path free of links; or None, if there is none that others cannot change.
+        The folder, with symbolic links resolved; or None if there is none that only the user can
+        change.
 
     Raises:
         ValueError: ``INNAPROP_CACHE`` is a relative path.
@@ -35,10 +36,10 @@ def cache_folder() -> Path | None:
         raise ValueError(f"INNAPROP_CACHE must be an absolute path, got {named!r}")
     try:
         folder = Path(os.path.realpath(named or _systems() / "innaprop"))
-        # One by one: Path.mkdir would give parents whatever mode the umask leaves.
+        # One by one, since Path.mkdir creates parents with the mode of the umask.
         for place in (*reversed(folder.parents), folder):
             place.mkdir(mode=0o700, exist_ok=True)
-            # In a sticky folder, such as /tmp, nobody can rename what is another's.
+            # In a sticky folder, such as /tmp, users cannot rename each other's files.
             if not is_private(place, or_sticky=place != folder):
                 return None
     except (OSError, RuntimeError):  # RuntimeError: the user has no home.
@@ -47,17 +48,17 @@ def cache_folder() -> Path | None:
 
 
 def is_private(path: Path, *, or_sticky: bool = False) -> bool:
-    """Return whether nobody but the user and root can change a file, or what a folder lists.
+    """Return whether only the user and root can write to a file or folder.
 
     Args:
-        path: The file or folder itself; its ancestors are not looked at.
-        or_sticky: Whether a sticky folder is good, though others write in it.
+        path: The file or folder; its ancestors are not checked.
+        or_sticky: Whether a sticky folder is accepted although others may write to it.
 
     Raises:
-        OSError: There is no such file, or it cannot be looked at.
+        OSError: There is no such file, or its status cannot be read.
     """
     if os.name != "posix":
-        return False  # Owner and mode mean nothing.
+        return False  # Owner and mode say nothing about access.
     about = path.stat()
     writable = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     excused = or_sticky and about.st_mode & stat.S_ISVTX
@@ -66,13 +67,13 @@ def is_private(path: Path, *, or_sticky: bool = False) -> bool:
 
 @contextmanager
 def workshop(parent: Path) -> Iterator[Path]:
-    """Make a private folder that is removed in the end, and remove those that a kill has left.
+    """Create a private temporary folder; also remove folders that killed processes left behind.
 
     Args:
-        parent: Where to make it.
+        parent: The folder to create it in.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     for folder in parent.glob(f"{_WORKSHOP}*"):
         with suppress(OSError):
@@ -86,12 +87,12 @@ def workshop(parent: Path) -> Iterator[Path]:
 
 
 def _systems() -> Path:
-    """Return where the system has users' caches."""
+    """Return the system's folder for the user's caches."""
     if sys.platform == "darwin":
         folder = Path.home() / "Library" / "Caches"
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        # Its specification has relative paths ignored.
+        # The XDG specification says to ignore relative paths.
         folder = folder if folder.is_absolute() else Path.home() / ".cache"
     if not folder.is_absolute():
         raise RuntimeError(f"HOME must be an absolute path, got {os.environ.get('HOME')!r}")

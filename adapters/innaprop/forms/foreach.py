@@ -1,7 +1,7 @@
-"""PyTorch, operation by operation, on lists of tensors: the core's lines in place.
+"""PyTorch, operation by operation, on lists of tensors: the core's formula, in place.
 
-In parts, so that what one operation writes is still in the cache when the next one reads it, and
-what is allocated on the way stays small.
+The lists are processed in chunks, so that intermediate results stay in the cache and temporary
+memory stays small.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innaprop.forms import Form, Row, residual
+from innaprop.forms import Form, Row
+from innaprop.forms import residual as residuals
 from innaprop.forms.c import is_dense
 from innaprop_core import packed
 from innaprop_core.momentum import Coefficients
@@ -28,15 +29,15 @@ FORM = Form(
     in_place=True,
     reads_scalars=False,
 )
-NARROW = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
-"""Dtypes that may have a residual."""
-OPERATIONS = residual.Operations(
+SIXTEEN_BITS = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+"""Dtypes of parameters that may have a residual, and their names."""
+OPERATIONS = residuals.Operations(
     where=torch.where,
     bits=lambda x: x.view(torch.int32),
     real=lambda bits: bits.view(torch.float32),
     integer=Tensor.int,
     floating=Tensor.float,
-    widen=Tensor.float,
+    to_float32=Tensor.float,
     narrow=lambda x, dtype: x.to(getattr(torch, dtype)),
     round=torch.round,
     shift=torch.bitwise_right_shift,
@@ -45,61 +46,61 @@ WORDS = torch.int32
 """Dtype of packed states."""
 
 
-def join(parameter: Tensor, remainder: Tensor) -> Tensor:
-    """Return the float32 that a bfloat16 or float16 parameter and its int16 residual are."""
-    joined: Tensor = residual.join(parameter, remainder, NARROW[parameter.dtype], OPERATIONS)
+def join(parameter: Tensor, residual: Tensor) -> Tensor:
+    """Return the float32 value of a bfloat16 or float16 parameter and its int16 residual."""
+    joined: Tensor = residuals.join(parameter, residual, SIXTEEN_BITS[parameter.dtype], OPERATIONS)
     return joined
 
 
 def split(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return the parameter of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, NARROW[dtype], OPERATIONS)
+    """Split a float32 into a parameter of a 16-bit dtype and its int16 residual."""
+    return residuals.split(value, SIXTEEN_BITS[dtype], OPERATIONS)
 
 
-def wide(row: Row) -> Tensor:
-    """Return the parameter in the dtype of its state: itself, if that is its own."""
+def master_weights(row: Row) -> Tensor:
+    """Return the parameter in the compute dtype; no copy if it has that dtype already."""
     theta: Tensor = row.theta
-    return theta.to(real_of(row)) if row.residual is None else join(theta, row.residual)
+    return theta.to(compute_dtype(row)) if row.residual is None else join(theta, row.residual)
 
 
-def real_of(row: Row) -> torch.dtype:
-    """Return the dtype of a row's arithmetic."""
+def compute_dtype(row: Row) -> torch.dtype:
+    """Return the dtype in which a row is updated."""
     dtype: torch.dtype = row.m.dtype
     return torch.float32 if dtype == WORDS else dtype
 
 
 def unpacked(row: Row) -> tuple[Tensor, Tensor]:
-    """Return momentum and second moment: those of the row, or new ones, if they are packed."""
+    """Return momentum and second moment: the row's own tensors, or new ones if they are packed."""
     return packed.unpack(row.m, OPERATIONS) if row.m.dtype == WORDS else (row.m, row.v)
 
 
 def repack(row: Row, m: Tensor, v: Tensor, draw: Any, first: int = 0) -> None:
-    """Write momentum and second moment into a row's words, rounded.
+    """Pack momentum and second moment into a row's words, with stochastic rounding.
 
     Args:
         row: A row whose state is packed.
         m: Its new momentum, float32.
         v: Its new second moment, likewise.
         draw: From ``packed.draw``; a number or a 0-d tensor.
-        first: Index of its first element. Default 0.
+        first: Index of the first element, if the row is a piece of a tensor. Default 0.
     """
     if isinstance(draw, Tensor):
-        turned: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
+        offset: Any = packed.turn_of(draw.to(row.m.device, torch.int32), OPERATIONS)
     else:
-        turned = packed.turn(int(draw))
-    row.m.copy_(packed.pack(m, v, _lattice(row.m, first) + turned, OPERATIONS))
+        offset = packed.turn(int(draw))
+    row.m.copy_(packed.pack(m, v, _lattice(row.m, first) + offset, OPERATIONS))
 
 
 def _lattice(like: Tensor, first: int) -> Tensor:
-    """Return the number of each element times ``packed.LATTICE``, modulo 2^32, as int32.
+    """Return the index of each element times ``packed.LATTICE``, modulo 2^32, as int32.
 
-    Elements are numbered in the order in which they lie in memory, if dense.
+    Elements of a dense tensor are numbered in memory order.
     """
     n = like.numel()
     if torch.compiler.is_compiling():
-        # Inductor makes one expression of what is linear in the index, and an int32 in C++ that
-        # overflows lets the compiler conclude that the loop is short: it writes elsewhere then.
-        # The mask leaves the numbers as they are, and ends the expression.
+        # Inductor would merge this into one expression that is linear in the loop index. As int32
+        # in C++ that overflows, which is undefined behaviour: the compiler infers a shorter loop
+        # and miscompiles it. The mask does not change the values, but prevents the merging.
         line = torch.arange(first, first + n, dtype=torch.int64, device=like.device)
         line = ((line & 0xFFFFFFFF) * packed.LATTICE).to(torch.int32)
     else:
@@ -112,22 +113,22 @@ def _lattice(like: Tensor, first: int) -> Tensor:
 
 
 def store(row: Row, value: Tensor) -> None:
-    """Write a parameter's new value, of its state's dtype."""
+    """Write a parameter's new value, given in the compute dtype."""
     if row.residual is None:
         row.theta.copy_(value)
     else:
-        parameter, remainder = split(value, row.theta.dtype)
+        parameter, residual = split(value, row.theta.dtype)
         row.theta.copy_(parameter)
-        row.residual.copy_(remainder)
+        row.residual.copy_(residual)
 
 
-def alike(row: Row) -> tuple[Any, ...]:
-    """Return what rows of one call have in common."""
+def bucket_key(row: Row) -> tuple[Any, ...]:
+    """Return the key of a row's bucket; one call takes the rows of one bucket."""
     return row.theta.device, row.theta.dtype, row.m.dtype, row.residual is None
 
 
-def Layout(rows: Row, steps: list[Tensor]) -> None:  # noqa: N802 - the class that other forms have.
-    """Return nothing: nothing has to be kept."""
+def Layout(rows: Row, steps: list[Tensor]) -> None:  # noqa: N802 - other forms have a class.
+    """Return None: nothing is cached."""
 
 
 def update(
@@ -141,13 +142,13 @@ def update(
     """Make one update of all rows, in place.
 
     Args:
-        rows: A row whose fields are lists of tensors that are ``alike``; gradients of any floating
+        rows: A row whose fields are lists of tensors of one bucket; gradients of any floating
             dtype.
         layout: None.
-        sets: Scalars, and factors of the gradients: numbers, tensors of one element, or of one for
-            each row of the set.
-        which: For each row the place of its set.
-        steps: For each row its count of updates; they are counted here.
+        sets: Pairs of scalars and a factor of the gradients: numbers, tensors of one element, or
+            tensors of one element for each row of the set.
+        which: For each row, the index of its set.
+        steps: The step count of each row; incremented here.
         skip: None: it cannot skip.
     """
     single_rows = list(map(Row, *rows))
@@ -164,7 +165,7 @@ def update(
 
 
 def _by_scalars(c: Coefficients, places: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """Yield rows of a set that share their scalars: one by one, where each has its own."""
+    """Yield the rows of a set that share scalars; one by one if each row has its own."""
     if not places:
         return
     if any(isinstance(x, Tensor) and x.dim() > 0 for x in c):
@@ -174,7 +175,7 @@ def _by_scalars(c: Coefficients, places: list[int]) -> Iterator[tuple[int, list[
 
 
 def element(scalar: Any, j: int) -> Any:
-    """Return a scalar of row j of a set, of which all rows may have the same."""
+    """Return the scalar of row j of a set, which may be common to all rows."""
     return scalar[j] if isinstance(scalar, Tensor) and scalar.dim() > 0 else scalar
 
 
@@ -187,23 +188,26 @@ def update_rows(
     """Make one update of rows that share their scalars, in place.
 
     Args:
-        rows: Rows of tensors that are ``alike``.
+        rows: Rows of tensors of one bucket.
         c: The scalars of this update, numbers or 0-d tensors.
         gradient_scale: Factor of the gradients, a number or a 0-d tensor. Default 1.
-        steps: For each row its count of updates, which becomes one more as soon as the row is
-            updated: whoever interrupts finds the counts of all rows but those of one part right.
-            Default None: nothing is counted.
+        steps: The step count of each row, incremented as soon as the row is updated: after an
+            interrupt the counts of at most one chunk are wrong. Default None: nothing is counted.
     """
     for part, first, ended in _parts(rows):
         states = [unpacked(row) for row in part]
-        thetas, ms, vs = [wide(row) for row in part], [m for m, _ in states], [v for _, v in states]
-        # Operations on lists cannot write into views that only say that they are negative.
+        thetas, ms, vs = (
+            [master_weights(row) for row in part],
+            [m for m, _ in states],
+            [v for _, v in states],
+        )
+        # Foreach operations cannot write into lazily negated views.
         thetas = [theta.resolve_neg() if theta.is_neg() else theta for theta in thetas]
         dtype = ms[0].dtype
         gs = [row.g if row.g.dtype == dtype else row.g.to(dtype) for row in part]
         if isinstance(gradient_scale, Tensor) or gradient_scale != 1:
             gs = _scaled(gs, gradient_scale)
-        _update(thetas, gs, ms, vs, c)
+        _step(thetas, gs, ms, vs, c)
         for row, theta, m, v in zip(part, thetas, ms, vs, strict=True):
             if theta is not row.theta:
                 store(row, theta)
@@ -213,19 +217,19 @@ def update_rows(
             torch._foreach_add_([steps[place] for place in ended], 1.0)
 
 
-def _update(
+def _step(
     thetas: list[Tensor], gs: list[Tensor], ms: list[Tensor], vs: list[Tensor], c: Coefficients
 ) -> None:
-    # lerp takes the step from the side of the larger weight, as the core does.
+    # Like the core, lerp starts from the end of larger weight.
     torch._foreach_lerp_(vs, torch._foreach_mul(gs, gs), c.averaging)
-    # sqrt(v / correction) + eps, both sides times the root of the correction.
+    # sqrt(v / correction) + eps, multiplied by the root of the correction.
     root = c.bias_correction**0.5
     us = list(torch._foreach_sqrt(vs))
     _add_(us, c.eps * root)
     us = list(torch._foreach_div(gs, us))
     if not _is_zero(c.decay_drive):
         _add_scaled_(ms, thetas, c.decay_drive)
-    # Collected first, so that theta is rounded once.
+    # Summed first, so that theta is rounded only once.
     moves = _scaled(ms, c.gamma)
     _add_scaled_(moves, us, c.impulse * root)
     if not _is_zero(c.decay):
@@ -237,10 +241,11 @@ def _update(
 
 
 def _parts(rows: list[Row]) -> Iterator[tuple[list[Row], int, list[int]]]:
-    """Split lists of rows, and long rows, into parts that fit the cache.
+    """Split lists of rows, and long rows, into chunks that fit the cache.
 
-    With each part come the index of its rows' first elements, and the places of the rows that end
-    with it.
+    Yields:
+        The chunk, the index of the first element of its rows, and the positions of the rows that
+        are complete with it.
     """
     most = _ELEMENTS_IN_CACHE.get(rows[0].theta.device.type, _ELEMENTS_IN_A_GPUS_CACHE)
     part: list[Row] = []
@@ -276,7 +281,7 @@ def _scaled(tensors: list[Tensor], factor: Any) -> list[Tensor]:
 
 def _add_(into: list[Tensor], what: Any) -> None:
     if isinstance(what, Tensor):
-        # Without alpha it would be taken for a number, for which the host would wait.
+        # Without alpha PyTorch would take the tensor as a number and synchronise to read it.
         torch._foreach_add_(into, what, alpha=1)
     else:
         torch._foreach_add_(into, what)

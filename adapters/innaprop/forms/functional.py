@@ -1,8 +1,8 @@
-"""JAX: the core's own lines, or on a CPU those that look back, as functions of arrays.
+"""JAX: pure functions with the core's formula, or with that of ``looking_back`` on the CPU.
 
-Compilers for accelerators make one loop for all results, which the core's lines are best for. The
-functions are jitted, so that many arrays of one shape are traced once, and an update that is not
-compiled as a whole is still one computation.
+Compilers for accelerators fuse all results into one loop, which suits the core's formula best. The
+functions are jitted: arrays of equal shape are traced once, and an update outside ``jax.jit`` is
+still a single computation.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.lax import bitcast_convert_type
 
-from innaprop.forms import Form, Row, looking_back, residual
+from innaprop.forms import Form, Row, looking_back
+from innaprop.forms import residual as residuals
 from innaprop_core import momentum, packed
 from innaprop_core.momentum import Coefficients
 
@@ -45,29 +46,29 @@ def update(row: Row, c: Coefficients, looks_back: bool) -> tuple[Any, Any, Any]:
 def update_all(
     rows: Sequence[Row], c: Coefficients, looks_back: bool
 ) -> list[tuple[Any, Any, Any]]:
-    """Return the same of every row, compiled as one computation.
+    """Return the same for every row, compiled as one computation.
 
     Args:
         rows: As in ``update``, each of any shape, all of one dtype.
         c: As in ``update``.
         looks_back: As in ``update``.
     """
-    # A number that is traced is no longer known.
+    # Inside the jitted function these numbers would be tracers.
     known = _Known(
         drives=not looking_back.is_zero(c.decay_drive),
         remembers=c.averaging <= c.memory if isinstance(c.memory, Real) else None,
     )
-    changed: list[tuple[Any, Any, Any]] = _update_all(list(rows), c, looks_back, known)
+    changed: list[tuple[Any, Any, Any]] = _update_all_jitted(list(rows), c, looks_back, known)
     return changed
 
 
 class _Known(NamedTuple):
-    """What is known of the scalars when a function is traced."""
+    """Static facts about the scalars, known when a function is traced."""
 
     drives: bool
-    """Whether the decay may reach the momentum."""
+    """Whether weight decay may change the momentum."""
     remembers: bool | None
-    """Whether v weighs more than the squared gradient in the new v; None if sigma is traced."""
+    """Whether v has a larger weight than g^2 in the new v; None if sigma is traced."""
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         if self.remembers is None:
@@ -75,10 +76,10 @@ class _Known(NamedTuple):
         return x if self.remembers else y
 
 
-# What chooses by the platform, and what rows have in common, stands once for all rows: per row it
-# would be most of what XLA has to compile. A row is a function of its own, traced once per shape.
+# The platform switch and the shared scalars are outside the loop over rows: repeated per row, they
+# would be most of what XLA has to compile. A row is a jitted function, traced once per shape.
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
-def _update_all(rows: list[Row], c: Coefficients, looks_back: bool, known: _Known) -> Any:
+def _update_all_jitted(rows: list[Row], c: Coefficients, looks_back: bool, known: _Known) -> Any:
     def look_back(rows: list[Row], c: Coefficients) -> Any:
         shared = looking_back.share(c)
         return [_look_back(row, c, shared, known) for row in rows]
@@ -103,41 +104,41 @@ def _core(row: Row, c: Coefficients, known: _Known) -> Any:
 
 
 def core(row: Row, c: Coefficients, where: Any = jnp.where) -> tuple[Any, Any, Any]:
-    """Return what to add to the parameter, and m and v after the update: the core's lines."""
+    """Return what to add to the parameter, and m and v after the update, by the core's formula."""
     descent, m, v = momentum.move(row.theta, row.m, row.v, row.g, c, jnp.sqrt, where)
     return -descent, m, v
 
 
-def join(parameter: Any, remainder: Any) -> Any:
-    """Return the float32 that a bfloat16 or float16 array and its int16 residual are."""
-    return residual.join(parameter, remainder, parameter.dtype.name, _OPERATIONS)
+def join(parameter: Any, residual: Any) -> Any:
+    """Return the float32 value of a bfloat16 or float16 array and its int16 residual."""
+    return residuals.join(parameter, residual, parameter.dtype.name, _OPERATIONS)
 
 
 def split(value: Any, dtype: Any) -> tuple[Any, Any]:
-    """Return the array of a 16-bit dtype, and the int16 residual, that a float32 is made of."""
-    return residual.split(value, jnp.dtype(dtype).name, _OPERATIONS)
+    """Split a float32 into an array of a 16-bit dtype and its int16 residual."""
+    return residuals.split(value, jnp.dtype(dtype).name, _OPERATIONS)
 
 
-def widen(parameter: Any) -> Any:
-    """Return a bfloat16 or float16 array as float32, from its bits."""
+def to_float32(parameter: Any) -> Any:
+    """Return a bfloat16 or float16 array as float32, by operations on its bits."""
     bits = bitcast_convert_type(parameter, jnp.int16).astype(jnp.int32)
-    return residual.widen(bits, parameter.dtype.name, _OPERATIONS)
+    return residuals.to_float32(bits, parameter.dtype.name, _OPERATIONS)
 
 
 @jax.jit
 def unpack(word: Any) -> tuple[Any, Any]:
-    """Return the float32 momentum and second moment that an array of words holds."""
+    """Return the float32 momentum and second moment packed in an array of words."""
     return packed.unpack(word, _OPERATIONS)
 
 
 @jax.jit
 def pack(m: Any, v: Any, draw: Any) -> Any:
-    """Return the words that hold a float32 momentum and second moment, rounded.
+    """Pack a float32 momentum and second moment into words, with stochastic rounding.
 
     Args:
         m: Momentum; array of any shape.
         v: Second moment, likewise.
-        draw: Number of the draw, from ``innaprop_core.packed.draw``; of shape ().
+        draw: Number of the random draw, from ``innaprop_core.packed.draw``; of shape ().
     """
     draw = jnp.asarray(draw, jnp.int32)
     indices = jax.lax.iota(jnp.int32, m.size).reshape(m.shape)
@@ -146,13 +147,13 @@ def pack(m: Any, v: Any, draw: Any) -> Any:
     )
 
 
-_OPERATIONS = residual.Operations(
+_OPERATIONS = residuals.Operations(
     where=jnp.where,
     bits=lambda x: bitcast_convert_type(x, jnp.int32),
     real=lambda bits: bitcast_convert_type(bits, jnp.float32),
     integer=lambda x: x.astype(jnp.int32),
     floating=lambda x: x.astype(jnp.float32),
-    widen=widen,
+    to_float32=to_float32,
     narrow=lambda x, dtype: x.astype(dtype),
     round=jnp.round,
     shift=jnp.right_shift,

@@ -1,8 +1,8 @@
-/* One update of a list of tensors, on the CPU: the lines of innaprop_core.momentum.step, with every
+/* One update of a list of tensors on the CPU: the formula of innaprop_core.momentum.step, with every
    value read and written once. Built by library.py; kernel.py has the same tables in Python.
 
-   COEFFICIENTS is given on the command line: an X(name) for each scalar of an update, in order, as
-   Python has them. `innaprop_layout` tells what a library was built for. */
+   COEFFICIENTS is defined on the command line: an X(name) for each scalar of an update, in Python's
+   order. `innaprop_layout` records the order that a library was built with. */
 
 #include <math.h>
 #include <stdint.h>
@@ -14,7 +14,7 @@
 
 #ifdef __has_attribute
 #if __has_attribute(target_clones) && defined(__x86_64__) && defined(__gnu_linux__)
-/* Compiled for three instruction sets, chosen when the library is loaded. */
+/* Compiled for three instruction sets; one is chosen when the library is loaded. */
 #define FOR_EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 #endif
@@ -24,8 +24,8 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 #define ELEMENTS_WORTH_A_THREAD 32768
-/* Where threads meet within a row: a multiple of every vector, so that each element is computed in
-   the same way on any number of threads. */
+/* Threads split a row at multiples of this, a multiple of every vector length, so that the result of
+   each element does not depend on the number of threads. */
 #define SEAM 64
 
 #define X(name) double name;
@@ -59,11 +59,11 @@ static inline uint16_t float_to_bfloat16(float x) {
     return (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0 : rounded;
 }
 
-/* float16 by its bits, which every compiler can do, and in vectors. */
+/* float16 by integer operations, which every compiler supports and can vectorise. */
 
 static inline float float16_to_float(uint16_t p) {
     uint32_t magnitude = (uint32_t)(p & 0x7fff) << 13, sign = (uint32_t)(p & 0x8000) << 16;
-    /* Below 2^-14 the bits count units of 2^-24, as the last bits of a float beside 2^-14 do. */
+    /* Subnormals count units of 2^-24, as do the low bits of a float with the exponent of 2^-14. */
     float small = float_of(magnitude + 0x38800000u) - float_of(0x38800000u);
     uint32_t others = magnitude + (magnitude >= 0x0f800000u ? 0x70000000u : 0x38000000u);
     return float_of(sign | (magnitude < 0x00800000u ? bits_of(small) : others));
@@ -71,7 +71,7 @@ static inline float float16_to_float(uint16_t p) {
 
 static inline uint16_t float_to_float16(float x) {
     uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu;
-    /* Beside 1/2 the last bit of a float is 2^-24, which is float16's smallest number. */
+    /* In a float near 1/2 the last bit is 2^-24, float16's smallest subnormal. */
     uint32_t small = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
     uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
     uint32_t rounded = magnitude < 0x38800000u ? small : normal;
@@ -80,7 +80,7 @@ static inline uint16_t float_to_float16(float x) {
     return (uint16_t)(rounded | ((bits >> 16) & 0x8000u));
 }
 
-/* A 16-bit parameter and its residual are one float32: see residual.py. */
+/* A 16-bit parameter and its residual represent one float32: see residual.py. */
 
 static inline float join_bfloat16(uint16_t p, int16_t r) {
     int32_t residual = r;
@@ -121,17 +121,17 @@ static inline uint16_t split_float16(float x, int16_t *r) {
     return p;
 }
 
-/* Momentum and second moment in one word: see innaprop_core/packed.py. */
+/* Momentum and second moment packed into one word: see innaprop_core/packed.py. */
 
 #define LOW_OF_M 0x3e000000u /* 2^-3 */
 #define LOW_OF_V 0x28000000u /* 2^-47 */
 #define COARSE_OF_V 0x4a800000u /* 2^22 */
 #define CODES_OF_M 28672u
 #define DRAWS 16777216.0
-/* Elements whose states are unpacked at a time: they stay in the innermost cache, with room for all
-   that streams past. */
+/* Elements that are unpacked at a time: few enough to stay in the L1 cache beside the streamed
+   data. */
 #define UNPACKED 128
-/* How far the threshold of an element is from the next one's, in units of 2^-32. */
+/* The difference of the thresholds of neighbouring elements, in units of 2^-32. */
 #define LATTICE 0x9e3779b9u
 
 static inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -139,11 +139,11 @@ static inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 FOR_EVERY_CPU static void unpack(
     const uint32_t *restrict word, float *restrict m, float *restrict v, int n) {
     for (int i = 0; i < n; i++) {
-        /* A seventh of 19 bits, times 2^13. */
+        /* The upper 19 bits divided by 7, times 2^13. */
         uint32_t of_v = (uint32_t)(int32_t)((float)(int32_t)(word[i] >> 13) * 0.14285715f) << 13;
         uint32_t of_m = word[i] - (of_v << 3) + of_v;
         uint32_t sign = (CODES_OF_M - 1 - of_m) & 0x80000000u;
-        /* Below zero an unsigned number is large. */
+        /* If the difference is negative, it is large as an unsigned number. */
         of_m = smaller(of_m, of_m - CODES_OF_M);
         m[i] = float_of(bits_of(float_of((of_m << 11) + LOW_OF_M) - float_of(LOW_OF_M)) ^ sign);
         int32_t above = (int32_t)(of_v - (COARSE_OF_V - LOW_OF_V));
@@ -152,11 +152,11 @@ FOR_EVERY_CPU static void unpack(
     }
 }
 
-/* `start` is the first element's threshold. */
+/* Stochastic rounding; `start` is the first element's threshold. */
 FOR_EVERY_CPU static void pack(
     uint32_t *restrict word, const float *restrict m, const float *restrict v, int n,
     uint32_t start) {
-    /* What codes begin at, subtracted at the end. */
+    /* The smallest codes, subtracted at the end. */
     const uint32_t first_m = LOW_OF_M >> 11, first_v = LOW_OF_V >> 13;
     for (int i = 0; i < n; i++) {
         uint32_t threshold = start + (uint32_t)i * LATTICE, bits = bits_of(m[i]);
@@ -170,15 +170,15 @@ FOR_EVERY_CPU static void pack(
     }
 }
 
-static uint32_t turn_of(double draw) {
+static uint32_t offset_of_draw(double draw) {
     uint32_t x = (uint32_t)draw;
     x = (x ^ (x >> 16)) * 0x7feb352du;
     x = (x ^ (x >> 15)) * 0x846ca68bu;
     return x ^ (x >> 16);
 }
 
-/* Generates the update of n elements of one tensor.
-   PARAMETER, GRADIENT: types of theta and g in memory. REAL: type of states and arithmetic.
+/* Defines the update of n elements of one tensor.
+   PARAMETER, GRADIENT: types of theta and g in memory. REAL: compute type, also of the state.
    READ: g[i] as REAL. LOAD: theta[i] as REAL. STORE: writes t into theta[i]. */
 #define DEFINE_UPDATE(NAME, PARAMETER, GRADIENT, REAL, SQRT, READ, LOAD, STORE)                    \
     FOR_EVERY_CPU static void update_##NAME(                                                       \
@@ -208,8 +208,8 @@ static uint32_t turn_of(double draw) {
 DEFINE_UPDATE(float32, float, float, float, sqrtf, g[i], theta[i], theta[i] = t)
 DEFINE_UPDATE(float64, double, double, double, sqrt, g[i], theta[i], theta[i] = t)
 
-/* 16-bit parameters, with and without residual; gradients in 16 bits or in float32. */
-#define DEFINE_NARROW(FORMAT, NAME, GRADIENT, READ)                                                \
+/* 16-bit parameters, with and without residual; gradients in the same dtype or float32. */
+#define DEFINE_16_BIT(FORMAT, NAME, GRADIENT, READ)                                                \
     DEFINE_UPDATE(                                                                                 \
         NAME, uint16_t, GRADIENT, float, sqrtf, READ, FORMAT##_to_float(theta[i]),                 \
         theta[i] = float_to_##FORMAT(t))                                                           \
@@ -217,26 +217,26 @@ DEFINE_UPDATE(float64, double, double, double, sqrt, g[i], theta[i], theta[i] = 
         NAME##_residual, uint16_t, GRADIENT, float, sqrtf, READ,                                   \
         join_##FORMAT(theta[i], residual[i]), theta[i] = split_##FORMAT(t, &residual[i]))
 
-DEFINE_NARROW(bfloat16, bfloat16, uint16_t, bfloat16_to_float(g[i]))
-DEFINE_NARROW(bfloat16, bfloat16_float32, float, g[i])
-DEFINE_NARROW(float16, float16, uint16_t, float16_to_float(g[i]))
-DEFINE_NARROW(float16, float16_float32, float, g[i])
+DEFINE_16_BIT(bfloat16, bfloat16, uint16_t, bfloat16_to_float(g[i]))
+DEFINE_16_BIT(bfloat16, bfloat16_float32, float, g[i])
+DEFINE_16_BIT(float16, float16, uint16_t, float16_to_float(g[i]))
+DEFINE_16_BIT(float16, float16_float32, float, g[i])
 
-/* The kinds of rows, by the dtypes of parameter and gradient; c.py has them in this order. */
+/* The kinds of rows, by the dtypes of parameter and gradient, in the order of c.py. */
 enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BFLOAT16_FLOAT32, FLOAT16_FLOAT32 };
-/* Added to the kind, where m has the words that momentum and second moment are packed into. */
+/* Added to the kind if m points to words with the packed momentum and second moment. */
 #define PACKED 8
 
-/* All rows of a call, a column for each of what they have. */
+/* All rows of a call, column by column. */
 typedef struct {
     void *const *theta, *const *g, *const *m, *const *v;
-    int16_t *const *residual; /* Null pointers, where there is none. */
-    double *const *step; /* Updates made, which become one more; or null, if the correction is set.
-                            With counts the draw that is set is that of the first update. */
+    int16_t *const *residual; /* Null pointers for rows without one. */
+    double *const *step; /* Step counts, incremented here; or null if the sets have the bias
+                            correction. With step counts, the draw of a set is that of update 1. */
     const int64_t *size, *kind, *set;
 } Rows;
 
-/* Update n elements of row i, from element low on. m and v are where its state is, or is unpacked. */
+/* Update n elements of row i, starting at element low. m and v point to its (unpacked) state. */
 static void update(
     const Rows *rows, int64_t i, void *m, void *v, int64_t low, int64_t n, const Coefficients *c) {
     int16_t *residual = rows->residual[i] ? rows->residual[i] + low : 0;
@@ -244,16 +244,16 @@ static void update(
     update_##NAME(                                                                                 \
         (PARAMETER *)rows->theta[i] + low, (const GRADIENT *)rows->g[i] + low, (REAL *)m,          \
         (REAL *)v, residual, n, c)
-#define CALL_NARROW(NAME, GRADIENT)                                                                \
+#define CALL_16_BIT(NAME, GRADIENT)                                                                \
     if (residual) CALL(NAME##_residual, uint16_t, GRADIENT, float);                                \
     else CALL(NAME, uint16_t, GRADIENT, float)
     switch (rows->kind[i] & ~PACKED) {
     case FLOAT32: CALL(float32, float, float, float); break;
     case FLOAT64: CALL(float64, double, double, double); break;
-    case BFLOAT16: CALL_NARROW(bfloat16, uint16_t); break;
-    case FLOAT16: CALL_NARROW(float16, uint16_t); break;
-    case BFLOAT16_FLOAT32: CALL_NARROW(bfloat16_float32, float); break;
-    case FLOAT16_FLOAT32: CALL_NARROW(float16_float32, float); break;
+    case BFLOAT16: CALL_16_BIT(bfloat16, uint16_t); break;
+    case FLOAT16: CALL_16_BIT(float16, uint16_t); break;
+    case BFLOAT16_FLOAT32: CALL_16_BIT(bfloat16_float32, float); break;
+    case FLOAT16_FLOAT32: CALL_16_BIT(float16_float32, float); break;
     }
 }
 
@@ -264,13 +264,13 @@ static void update_state(const Rows *rows, int64_t i, int64_t low, int64_t n, co
         return;
     }
     float m[UNPACKED], v[UNPACKED];
-    uint32_t turn = turn_of(c->draw);
+    uint32_t offset = offset_of_draw(c->draw);
     for (int64_t end = low + n; low < end; low += UNPACKED) {
         int64_t some = end - low < UNPACKED ? end - low : UNPACKED;
         uint32_t *word = (uint32_t *)rows->m[i] + low;
         unpack(word, m, v, (int)some);
         update(rows, i, m, v, low, some, c);
-        pack(word, m, v, (int)some, (uint32_t)low * LATTICE + turn);
+        pack(word, m, v, (int)some, (uint32_t)low * LATTICE + offset);
     }
 }
 
@@ -278,14 +278,14 @@ static double bias_correction(double sigma, double k) {
     return sigma == 0 ? 1 : -expm1(k * log(sigma));
 }
 
-/* Return how many of a row's elements come before one of all elements, up to a seam. */
+/* Return how many of a row's elements come before a place among all elements, rounded up to SEAM. */
 static int64_t elements_before(int64_t place, int64_t start, int64_t size) {
     int64_t before = place <= start ? 0 : (place - start + SEAM - 1) / SEAM * SEAM;
     return before < size ? before : size;
 }
 
-/* Make one update of all rows. Every thread takes the same number of elements, wherever rows begin
-   and end. `sets` are the scalars, of which each row names one. */
+/* Make one update of all rows. Every thread takes the same number of elements, regardless of where
+   rows begin and end. `sets` are sets of scalars; each row has the index of its set. */
 EXPORTED void innaprop_step(int64_t count, const Rows *rows, const Coefficients *sets, int threads) {
     int64_t total = 0;
     for (int64_t i = 0; i < count; i++) total += rows->size[i];

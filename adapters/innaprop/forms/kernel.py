@@ -1,4 +1,4 @@
-"""The C kernel's library: what it is built of, with and without a framework installed."""
+"""The C kernel's shared library: how it is built and loaded. Needs no framework."""
 
 import ctypes
 import functools
@@ -8,14 +8,14 @@ from innaprop.forms import library
 from innaprop_core.momentum import Coefficients
 
 SCALARS = (*Coefficients._fields, "gradient_scale")
-"""What the kernel gets of every set, in this order."""
+"""The scalars of a set, in the kernel's order."""
 SOURCE = Path(__file__).with_name("kernel.c")
 DEFINES = (f"COEFFICIENTS={' '.join(f'X({name})' for name in SCALARS)}",)
 EXPORTS = ("innaprop_step", "innaprop_layout")
 
 
 class Rows(ctypes.Structure):
-    """The addresses of a call's columns, for each of which every row has an element."""
+    """The addresses of a call's columns, each with one element per row."""
 
     _fields_ = [
         (name, ctypes.c_void_p)
@@ -31,7 +31,7 @@ class Scalars(ctypes.Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL | str:
-    """Return the kernel, built if need be; or why there is none, in a sentence."""
+    """Return the kernel, built if necessary; or a sentence that says why there is none."""
     kernel = library.load(SOURCE, defines=DEFINES, exports=EXPORTS)
     if isinstance(kernel, str):
         return kernel
@@ -49,10 +49,10 @@ def load() -> ctypes.CDLL | str:
 
 
 def build(folder: Path) -> Path:
-    """Build the kernel for a wheel, under the name by which ``load`` finds it beside its source.
+    """Build the kernel for a wheel, under the name that ``load`` looks for beside its source.
 
     Args:
-        folder: Where to put it.
+        folder: The folder to put it in.
 
     Returns:
         The library's path.

@@ -1,11 +1,11 @@
-"""Shared libraries, built from their source once per machine and kept in the user's cache.
+"""Shared libraries, compiled from source once per machine and kept in the user's cache.
 
-The name of a kept library holds the SHA-256 of its content, which is compared before it is loaded:
-one that was cut off would end the process. Where the cache cannot be used, every process builds its
-own library, in half a second or so.
+The file name of a cached library contains the SHA-256 of its content, which is checked before
+loading: a truncated library would crash the process. If the cache cannot be used, each process
+builds its own library, in about half a second.
 
-A wheel for one platform brings the library built, beside its source, and nothing is compiled there.
-Its name holds the hash of source and macros: to a source that has changed it does not belong.
+A platform wheel contains the prebuilt library beside its source, so nothing is compiled. Its name
+contains a hash of source and macros, so it is ignored if the source has changed.
 """
 
 import ctypes
@@ -24,10 +24,10 @@ from pathlib import Path
 from innaprop.forms.cache import cache_folder, is_private, workshop
 
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
-"""What every compiler is given, but for OpenMP, which not every one has."""
+"""Flags for every compiler; OpenMP is tried separately, since some do not support it."""
 _BETWEEN = b"\0"
 _TIMEOUT = 120.0
-"""Seconds that a compiler may take."""
+"""Time limit for a compiler, in seconds."""
 
 
 @functools.cache
@@ -39,25 +39,25 @@ def load(
     includes: tuple[str, ...] = (),
     cplusplus: bool = False,
 ) -> ctypes.CDLL | str:
-    """Return a library, built if need be; or why there is none, in a sentence.
+    """Return a library, built if necessary; or a sentence that says why there is none.
 
-    Where none was built beforehand, compilers are tried in turn: the one that ``CC`` names, the one
-    that Python was built with, cc, gcc and clang; for C++ ``CXX``, Python's, c++, g++ and clang++.
+    Without a prebuilt library, compilers are tried in turn: ``CC``, the one that built Python, cc,
+    gcc and clang; for C++ ``CXX``, the one that built Python, c++, g++ and clang++.
 
     Args:
         source: A file in C or C++.
-        exports: The symbols that the library must have.
+        exports: The symbols that the library must export.
         defines: Macros, such as ``"SIZE=3"``.
         includes: Folders with headers, which count as part of the source.
         cplusplus: Whether the source is C++17.
 
     Returns:
-        The library, the same one at every call of a process; or the reason. Nothing is raised or
-        printed.
+        The library, the same one at every call in a process; or the reason. Never raises or prints
+        anything.
     """
     prebuilt = source.with_name(_prebuilt(source, defines))
     if prebuilt.exists():
-        with suppress(OSError, RuntimeError):  # It may be another platform's.
+        with suppress(OSError, RuntimeError):  # It may be for another platform.
             return _open(prebuilt, exports)
     language, variable = ("C++", "CXX") if cplusplus else ("C", "CC")
     try:
@@ -87,12 +87,12 @@ def load(
 def build(
     source: Path, folder: Path, *, exports: tuple[str, ...], defines: tuple[str, ...] = ()
 ) -> Path:
-    """Build a library in C for others, under the name by which ``load`` finds it beside its source.
+    """Build a C library to distribute, under the name that ``load`` looks for beside its source.
 
     Args:
         source: A file in C.
-        folder: Where to put the library.
-        exports: The symbols that it must have; not looked at if it is another platform's.
+        folder: The folder to put the library in.
+        exports: The symbols that it must export; not checked if it is for another platform.
         defines: Macros.
 
     Raises:
@@ -120,7 +120,7 @@ def _prebuilt(source: Path, defines: tuple[str, ...]) -> str:
 
 
 def _compilers(variable: str) -> tuple[list[list[str]], list[str]]:
-    """Return the commands to try; and what is wrong with the one that the variable names."""
+    """Return the commands to try, and why the one that the variable names cannot be used."""
     named = os.environ.get(variable, "").strip()
     usual = {"CC": ("cc", "gcc", "clang"), "CXX": ("c++", "g++", "clang++")}[variable]
     commands: list[list[str]] = []
@@ -129,7 +129,7 @@ def _compilers(variable: str) -> tuple[list[list[str]], list[str]]:
         wrong = "not found"
         try:
             command = shlex.split(candidate)
-        except ValueError as error:  # A quotation mark without its twin.
+        except ValueError as error:  # An unbalanced quotation mark.
             command, wrong = [], str(error)
         if not command or not shutil.which(command[0]):
             if candidate and candidate == named:
@@ -140,7 +140,7 @@ def _compilers(variable: str) -> tuple[list[list[str]], list[str]]:
 
 
 def _key(source: Path, command: list[str], includes: tuple[str, ...]) -> str:
-    """Return what tells a library from those of other sources, compilers and machines."""
+    """Return a hash of everything that a library is built from: source, compiler, machine."""
     headers = [h for folder in includes for h in sorted(Path(folder).rglob("*.h"))]
     parts = [file.read_bytes() for file in (source, *headers)]
     parts += [part.encode() for part in (*command, platform.machine())]
@@ -150,18 +150,18 @@ def _key(source: Path, command: list[str], includes: tuple[str, ...]) -> str:
 def _build(
     command: list[str], cache: Path | None, stem: str, exports: tuple[str, ...]
 ) -> ctypes.CDLL:
-    # Not in the cache, whose disk may be full: the compiler works in the temporary folder anyway.
+    # Not in the cache, whose disk may be full; compilers need the temporary folder anyway.
     with workshop(Path(tempfile.gettempdir())) as folder:
         made = folder / f"{stem}.so"
         _compile(command, made)
         if cache:
             kept = cache / f"{stem}-{_digest(made)}.so"
             with suppress(OSError), workshop(cache) as beside:
-                # Two processes may build at once; whole files take each other's place.
+                # Two processes may build at the same time: os.replace is atomic.
                 os.replace(shutil.copy(made, beside), kept)
             if library := _open_kept(kept, exports):
                 return library
-        # Once it is mapped, its file may go.
+        # The file may be deleted once it is mapped.
         return _open(made, exports)
 
 
@@ -177,7 +177,7 @@ def _open(file: Path, exports: tuple[str, ...]) -> ctypes.CDLL:
 
 
 def _open_kept(file: Path, exports: tuple[str, ...]) -> ctypes.CDLL | None:
-    """Open a library of the cache; or remove it, if it is not what it should be."""
+    """Open a cached library; delete it if it is damaged or others can write to it."""
     with suppress(OSError, RuntimeError):
         if file.stem.endswith(f"-{_digest(file)}") and is_private(file):
             return _open(file, exports)
@@ -196,8 +196,8 @@ def _compile(command: list[str], made: Path) -> None:
         errors = [line for line in lines if "error" in line.lower()]
         raise RuntimeError(next(iter(errors or lines[-1:]), f"exit status {done.returncode}"))
     if not made.exists():
-        raise RuntimeError("it made no file")
-    made.chmod(0o700)  # Whatever the umask.
+        raise RuntimeError("it created no file")
+    made.chmod(0o700)  # Regardless of the umask.
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -208,7 +208,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, "LC_ALL": "C"},  # Where errors are called errors.
+            env={**os.environ, "LC_ALL": "C"},  # Untranslated error messages.
             timeout=_TIMEOUT,
         )
     except subprocess.TimeoutExpired:

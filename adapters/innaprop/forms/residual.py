@@ -1,8 +1,9 @@
-"""A 16-bit parameter and a 16-bit residual that together are a float32, for every framework.
+"""A float32 as a 16-bit parameter and a 16-bit residual, for every framework.
 
-For bfloat16 this is ``innaprop_core.residual``. float16 has fewer exponents: there the residual
-counts units of 2^-16 of float16's spacing at the parameter, which is exact for every float32 in
-float16's normal range, and finer than 1e-12 below. A parameter that is not finite has no residual.
+For bfloat16 this is ``innaprop_core.residual``. float16 has a smaller exponent range: there the
+residual counts units of 2^-16 of float16's spacing at the parameter. This is exact for every
+float32 in float16's normal range, and finer than 1e-12 below it. A parameter that is not finite has
+residual 0.
 """
 
 from collections.abc import Callable
@@ -14,34 +15,35 @@ _EXPONENT = 0x7F800000
 _SIGN = -0x80000000
 _ONE = 127 << 23
 _SMALLEST = (127 - 14) << 23
-"""The bits of 2^-14, from which on float16's spacing is the same down to zero."""
+"""The bits of 2^-14, float16's smallest normal number: its spacing is constant below."""
 
 
 class Operations(NamedTuple):
-    """What a framework has to offer, for arrays of any shape."""
+    """The functions needed of a framework, for arrays of any shape."""
 
     where: Callable[[Any, Any, Any], Any]
     """``where(condition, x, y)``, for arrays and numbers."""
     bits: Callable[[Any], Any]
-    """The bits of float32 as int32."""
+    """float32 reinterpreted as int32."""
     real: Callable[[Any], Any]
-    """The float32 of int32 bits."""
+    """int32 reinterpreted as float32."""
     integer: Callable[[Any], Any]
-    """int16, or float32 cut to a whole number, as int32."""
+    """int16 to int32, or float32 to int32, truncated."""
     floating: Callable[[Any], Any]
-    """int32 as float32."""
-    widen: Callable[[Any], Any]
-    """A 16-bit float as float32."""
+    """int32 to float32."""
+    to_float32: Callable[[Any], Any]
+    """A 16-bit float to float32."""
     narrow: Callable[[Any, str], Any]
-    """float32 rounded to "float16", or a float32 that is a "bfloat16" as that; int32 as "int16"."""
+    """float32 rounded to "float16"; a float32 with the value of a "bfloat16" to that; int32 to
+    "int16"."""
     round: Callable[[Any], Any]
-    """float32 to the nearest whole number, ties to even."""
+    """float32 rounded to the nearest integer, ties to even."""
     shift: Callable[[Any, int], Any]
-    """int32 shifted to the right by a constant, arithmetically."""
+    """Arithmetic right shift of int32 by a constant."""
 
 
 def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:
-    """Return the float32 that a parameter and its residual are.
+    """Return the float32 value of a parameter and its residual.
 
     Args:
         parameter: Array of any shape.
@@ -49,7 +51,7 @@ def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:
         dtype: The parameter's, "bfloat16" or "float16".
         to: The framework's operations.
     """
-    base = to.widen(parameter)
+    base = to.to_float32(parameter)
     bits = to.bits(base)
     residual = to.integer(residual)
     if dtype == "bfloat16":
@@ -59,7 +61,7 @@ def join(parameter: Any, residual: Any, dtype: str, to: Operations) -> Any:
 
 
 def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:
-    """Return the parameter, and its residual, that a float32 is made of.
+    """Split a float32 into a parameter and its residual.
 
     Args:
         value: float32 array of any shape.
@@ -73,26 +75,26 @@ def split(value: Any, dtype: str, to: Operations) -> tuple[Any, Any]:
         bits, rest = bfloat16.split(to.bits(value), to.where)
         return to.narrow(to.real(bits), dtype), to.narrow(rest, "int16")
     parameter = to.narrow(value, dtype)
-    base = to.widen(parameter)
+    base = to.to_float32(parameter)
     bits = to.bits(base)
     finite = (bits & _EXPONENT) != _EXPONENT
     inverse = 2 * _ONE - _unit(bits, to.where)
     units = to.round((value - base) * to.real(inverse))
-    # Half a spacing up is one unit more than an int16 holds.
+    # Half a spacing up would be 32768 units, one more than int16 holds.
     rest = to.integer(to.where(finite, to.where(units > 32767, 32767.0, units), 0.0))
     return parameter, to.narrow(rest, "int16")
 
 
-def widen(bits: Any, dtype: str, to: Operations) -> Any:
-    """Return a 16-bit float as float32 by integer arithmetic, which no compiler leaves out.
+def to_float32(bits: Any, dtype: str, to: Operations) -> Any:
+    """Return a 16-bit float as float32 by integer arithmetic, which compilers do not optimise away.
 
-    XLA is free to drop a pair of casts, to 16 bits and back (``xla_allow_excess_precision``), and
-    to hand on a number that was never rounded.
+    XLA may remove a pair of casts to 16 bits and back (``xla_allow_excess_precision``), so that the
+    value is never rounded.
 
     Args:
         bits: Those of the 16-bit float as int16, in an int32 array of any shape.
         dtype: "bfloat16" or "float16".
-        to: The framework's operations; its ``widen`` is not asked.
+        to: The framework's operations; its ``to_float32`` is not used.
     """
     if dtype == "bfloat16":
         return to.real(bits * 0x10000)

@@ -1,4 +1,4 @@
-"""PyTorch, operation by operation, on a tensor at a time: what ``foreach`` does, with one row."""
+"""PyTorch, operation by operation, one tensor at a time: ``foreach`` with lists of one row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from innaprop_core.momentum import Coefficients
 FORM = foreach.FORM
 
 
-def alike(row: Row) -> tuple[Any, ...]:
-    """Return what rows of one call have in common: nothing."""
+def bucket_key(row: Row) -> tuple[Any, ...]:
+    """Return the key of a row's bucket: all rows can share a call."""
     return ()
 
 
@@ -27,7 +27,7 @@ def update(
     steps: list[Tensor],
     skip: None = None,
 ) -> None:
-    """Make one update of all rows, in place: as ``foreach.update``."""
+    """Make one update of all rows in place; arguments as in ``foreach.update``."""
     taken = [0] * len(sets)
     for row, i, step in zip(map(Row, *rows), which, steps, strict=True):
         c, scale = sets[i]

@@ -1,4 +1,4 @@
-"""PyTorch, in the core's own lines, for ``torch.compile`` to fuse: it reads no number."""
+"""PyTorch, with the core's formula, for ``torch.compile`` to fuse; reads no tensor's value."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Form, Row
-from innaprop.forms.foreach import WORDS, real_of, repack, store, unpacked, wide
+from innaprop.forms.foreach import WORDS, compute_dtype, master_weights, repack, store, unpacked
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -28,19 +28,19 @@ def update(
     """Make one update of rows, in place.
 
     Args:
-        rows: Rows of tensors of any kind.
+        rows: Rows of any tensors.
         c: The scalars of this update, numbers or 0-d tensors.
         gradient_scale: Factor of the gradients, a number or a 0-d tensor. Default 1.
-        skip: Tensor of one element; where it is not zero nothing changes. Default None.
+        skip: Tensor of one element; if it is not zero, nothing changes. Default None.
     """
     for row in rows:
-        theta, g = wide(row), row.g.to(real_of(row)) * gradient_scale
+        theta, g = master_weights(row), row.g.to(compute_dtype(row)) * gradient_scale
         old = theta, *unpacked(row)
         new = momentum.step(*old, g, c, torch.sqrt)
         if skip is not None:
             new = tuple(torch.where(skip == 0, *pair) for pair in zip(new, old, strict=True))  # type: ignore[assignment]
-        # A scalar parameter takes the dtype of traced coefficients, float64.
-        theta, m, v = (x.to(real_of(row)) for x in new)
+        # A 0-d parameter is promoted to float64 by traced coefficients of that dtype.
+        theta, m, v = (x.to(compute_dtype(row)) for x in new)
         if row.m.dtype == WORDS:
             repack(row, m, v, c.draw)
         else:

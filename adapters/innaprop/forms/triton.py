@@ -1,7 +1,7 @@
 """A Triton kernel for a GPU: all rows in one launch, every value read and written once.
 
-The lines are in ``triton_kernel``. Triton comes with PyTorch's builds for GPUs; elsewhere ``load``
-says that it is missing.
+The kernel is in ``triton_kernel``. Triton is installed with PyTorch's CUDA builds; without it
+``load`` returns a message.
 """
 
 import functools
@@ -28,13 +28,13 @@ FORM = Form(
     skips=True,
 )
 SCALARS = (*kernel.SCALARS, "skip")
-"""What the kernel gets of every set, in this order."""
+"""The scalars of a set, in the kernel's order."""
 _BLOCK = 1024
 
 
 @functools.cache
 def load() -> Any:
-    """Return the module of the kernel; or why there is none, in a sentence."""
+    """Return the kernel's module; or a sentence that says why there is none."""
     try:
         from innaprop.forms import triton_kernel
     except ImportError as error:
@@ -43,7 +43,7 @@ def load() -> Any:
 
 
 def kernel_of(device: torch.device) -> Any:
-    """Return the form that is a kernel for a device; None for others than CPUs and GPUs."""
+    """Return the form with a kernel for a device; None if it is neither a CPU nor a CUDA GPU."""
     return {"cpu": c, "cuda": sys.modules[__name__]}.get(device.type)
 
 
@@ -56,10 +56,10 @@ def takes(rows: Row) -> bool:
     return {theta.device.type for theta in rows.theta} == {"cuda"} and c.have_addresses(rows)
 
 
-def alike(row: Row) -> tuple[Any, ...]:
-    """Return what rows of one call have in common.
+def bucket_key(row: Row) -> tuple[Any, ...]:
+    """Return the key of a row's bucket; one call takes the rows of one bucket.
 
-    Among it whether the kernel can read and write them in wide words.
+    It includes whether the kernel can use vectorised loads and stores.
     """
     tensors = (t for t in (row.theta, row.m, row.v, row.residual) if t is not None)
     aligned = all(t.data_ptr() % 16 == 0 and t.numel() % 16 == 0 for t in tensors)
@@ -68,21 +68,21 @@ def alike(row: Row) -> tuple[Any, ...]:
 
 
 class Layout(c.Layout):
-    """What stays of some rows from step to step, and the kernel's tables in the GPU's memory.
+    """What is cached of rows from step to step, with the kernel's tables in GPU memory.
 
     Args:
-        rows: A row whose fields are lists of tensors that are ``alike``.
-        steps: For each row its count of updates; None if they are not counted here.
+        rows: A row whose fields are lists of tensors of one bucket.
+        steps: The step count of each row; None if they are not counted here.
     """
 
     def __init__(self, rows: Row, steps: list[Tensor] | None) -> None:
         super().__init__(rows, steps)
         self.device = rows.theta[0].device
         fixed = (self.thetas, self.ms, self.vs, self.residuals, self.sizes)
-        # One small copy, the rest on the GPU: the host may have to wait for a copy, and where other
-        # rows come at every step, as with LayerDrop, every step makes a layout.
+        # One small copy, the rest computed on the GPU: the host may have to wait for a copy, and
+        # with LayerDrop, for example, the rows change and every step builds a layout.
         count = len(self.sizes)
-        # Of even length: Triton compiles a kernel anew for addresses that 16 does not divide.
+        # Of even length: Triton would recompile for addresses that are not multiples of 16.
         even = [[*column, *[0] * (count % 2)] for column in fixed]
         table = torch.tensor(even, dtype=torch.int64).to(self.device, non_blocking=True)
         *self.pointers, sizes = table[:, :count]
@@ -97,7 +97,7 @@ class Layout(c.Layout):
         self._tables: dict[str, tuple[array[int], Tensor]] = {}
 
     def table(self, name: str, numbers: "array[int]") -> Tensor:
-        """Return numbers in the GPU's memory, where they are already, mostly."""
+        """Return numbers as a tensor in GPU memory, copied only if they have changed."""
         before, there = self._tables.get(name, (None, None))
         if before != numbers or there is None:
             there = self._put(numbers)
@@ -106,7 +106,7 @@ class Layout(c.Layout):
 
     def _put(self, numbers: "array[int]") -> Tensor:
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            # A CUDA graph can hold fills, but no copy from the host's memory.
+            # A CUDA graph can capture fills, but not a copy from pageable host memory.
             fills = [torch.full((), x, dtype=torch.int64, device=self.device) for x in numbers]
             return torch.stack(fills)
         return torch.tensor(numbers, dtype=torch.int64).to(self.device, non_blocking=True)
@@ -120,24 +120,24 @@ def update(
     steps: list[Tensor] | None,
     skip: Tensor | None = None,
 ) -> None:
-    """Make one update of all rows in one launch; ``load`` gave a kernel.
+    """Make one update of all rows in one launch; ``load`` must have returned a kernel.
 
     Args:
         rows: A row whose fields are lists of tensors that the kernel ``takes``.
-        layout: What ``Layout`` makes of them.
-        sets: Scalars, and factors of the gradients: numbers, tensors of one element, or of one for
-            each row of the set.
-        which: For each row the place of its set.
-        steps: For each row its count of updates; they are counted here. None: nothing is.
-        skip: Tensor of one element; where it is not zero nothing changes, counts included. Default
-            None.
+        layout: Their ``Layout``.
+        sets: Pairs of scalars and a factor of the gradients: numbers, tensors of one element, or
+            tensors of one element for each row of the set.
+        which: For each row, the index of its set.
+        steps: The step count of each row; incremented here. None: nothing is counted.
+        skip: Tensor of one element; if it is not zero, nothing changes, step counts included.
+            Default None.
     """
     kernel = load()
 
     def named(dtype: torch.dtype) -> Any:
         return getattr(kernel.tl, str(dtype).removeprefix("torch."))
 
-    gradients = layout.laid_out_alike(rows.g, rows.theta)
+    gradients = layout.in_layout(rows.g, rows.theta)
     if len(layout.tensor) > 0:
         packed = rows.m[0].dtype == torch.int32
         real = torch.float32 if packed else rows.m[0].dtype
@@ -147,7 +147,7 @@ def update(
         columns = _columns_of_rows([block.shape[1] for block in blocks], which)
         addresses = c.addresses(gradients)
         thetas, ms, vs, residuals = layout.pointers
-        # Triton launches where PyTorch is at the moment.
+        # Triton launches on PyTorch's current device.
         with torch.cuda.device_of(rows.theta[0]):  # type: ignore[no-untyped-call]
             kernel.step[(len(layout.tensor),)](
                 thetas,
@@ -167,25 +167,25 @@ def update(
                 aligned=layout.aligned and not any(address % 16 for address in addresses),
                 block=_BLOCK,
                 num_warps=8,
-                enable_fp_fusion=True,  # Said, since Triton warns where it is not.
+                enable_fp_fusion=True,  # Explicit: Triton warns if it is not given.
             )
-    # After the kernel, which is compiled at first: whoever interrupts that finds nothing counted.
+    # After the launch, so that nothing is counted if the kernel's compilation is interrupted.
     if steps is not None:
         torch._foreach_add_(steps, 1.0)
     if steps is not None and skip is not None:
         skipped = skip.to(steps[0].device, steps[0].dtype).reshape(())
         torch._foreach_sub_(steps, [skipped] * len(steps))
-    # The kernel writes behind autograd's back.
+    # Autograd does not see what the kernel writes.
     torch.autograd.graph.increment_version(rows.theta)
 
 
 def _columns(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a row for each value: of one column, or of one a row of the set."""
+    """Return a matrix with a line for each value: one column, or one for each row of the set."""
     if not any(isinstance(value, Tensor) for value in values):
         return torch.tensor([[value] for value in values], dtype=dtype).to(
             device, non_blocking=True
         )
-    # A fill is a kernel of its own, which a CUDA graph can hold; a copy from the host is not.
+    # A fill is a kernel, which a CUDA graph can capture; a copy from the host is not.
     lines = [
         value.to(device, dtype).reshape(-1)
         if isinstance(value, Tensor)
@@ -197,7 +197,7 @@ def _columns(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) 
 
 
 def _columns_of_rows(widths: list[int], which: "array[int]") -> "array[int]":
-    """Return for each row its column: its set's only one, or the next one of its set."""
+    """Return the column of each row: its set's only one, or the next one of its set."""
     if {*widths} == {1}:
         return which
     following = [sum(widths[:i]) for i in range(len(widths))]

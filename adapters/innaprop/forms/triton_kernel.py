@@ -1,4 +1,4 @@
-"""One update of a list of tensors, on a GPU: the lines of innaprop_core.momentum.step in Triton.
+"""One update of a list of tensors on a GPU: the formula of innaprop_core.momentum.step.
 
 Every value is read and written once. Launched by ``triton.py``.
 """
@@ -27,11 +27,11 @@ SKIP = tl.constexpr(SCALARS.index("skip"))
 def _pointer(table, i, dtype: tl.constexpr, aligned: tl.constexpr):
     """Return the address of tensor i, as a pointer."""
     pointer = tl.load(table + i).to(tl.pointer_type(dtype))
-    # What begins at a multiple of 16 bytes is read 16 bytes at a time.
+    # Lets Triton load 16 bytes at a time.
     return tl.multiple_of(pointer, 16) if aligned else pointer
 
 
-# A 16-bit parameter and its residual are one float32: see residual.py.
+# A 16-bit parameter and its residual represent one float32: see residual.py.
 
 
 @triton.jit
@@ -74,7 +74,7 @@ def _unit(bits, power: tl.constexpr):
     return ((power * exponent + 127) << 23).to(tl.float32, bitcast=True)
 
 
-# Momentum and second moment in one word: see innaprop_core/packed.py.
+# Momentum and second moment packed into one word: see innaprop_core/packed.py.
 
 LOW_OF_M = tl.constexpr(124 << 23)  # The bits of 2^-3.
 LOW_OF_V = tl.constexpr(80 << 23)  # Those of 2^-47.
@@ -98,8 +98,8 @@ def _unpack(word):
 
 
 @triton.jit
-def _pack(m, v, index, turn):
-    threshold = index * -0x61C88647 + turn
+def _pack(m, v, index, offset):
+    threshold = index * -0x61C88647 + offset
     bits = m.to(tl.int32, bitcast=True)
     size = (bits & 0x7FFFFFFF).to(tl.float32, bitcast=True) + LOWEST_M
     size = size.to(tl.int32, bitcast=True)
@@ -112,7 +112,7 @@ def _pack(m, v, index, turn):
 
 
 @triton.jit
-def _turn(draw):
+def _offset_of(draw):
     x = draw.to(tl.int32)
     x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
     x = (x ^ ((x >> 15) & 0x1FFFF)) * -0x7B935975
@@ -143,24 +143,24 @@ def step(
     """Update one block of one tensor.
 
     Args:
-        thetas: Address of every parameter's data, int64; likewise the four after it.
-        ms: Momenta; or words, if the states are packed.
+        thetas: Addresses of the parameters' data, int64; the next four arguments likewise.
+        ms: Momenta; or words if the states are packed.
         vs: Second moments; or words.
         gs: Gradients.
         residuals: Residuals, if there are any.
-        sizes: Elements of every tensor, int64.
-        tensors: Which tensor each program works on, int64.
-        starts: At which element of it each program begins, int64.
-        columns: Which column of ``scalars`` each tensor takes, int64.
-        scalars: A row for each of ``SCALARS``, real, of ``width`` columns.
-        width: Columns of ``scalars``.
+        sizes: Number of elements of each tensor, int64.
+        tensors: The tensor that each program updates, int64.
+        starts: The first element that each program updates, int64.
+        columns: The column of ``scalars`` for each tensor, int64.
+        scalars: A row for each of ``SCALARS``, of dtype ``real``, with ``width`` columns.
+        width: Number of columns of ``scalars``.
         parameter: Dtype of parameters.
         gradient: Dtype of gradients.
-        real: Dtype of state and arithmetic.
+        real: Compute dtype, also of the state.
         packed: Whether the states are packed.
         has_residual: Whether there are residuals.
-        aligned: Whether every address is a multiple of 16 bytes, and every size of 16.
-        block: Elements of a program.
+        aligned: Whether all addresses (in bytes) and sizes are multiples of 16.
+        block: Number of elements per program.
     """
     program = tl.program_id(0)
     i = tl.load(tensors + program)
@@ -194,11 +194,11 @@ def step(
 
     gi = tl.load(g, mask=inside).to(real) * gradient_scale
     square = gi * gi
-    # From the side of the larger weight.
+    # The interpolation starts from the end of larger weight, as in the core.
     remembers = averaging <= memory
     near = tl.where(remembers, vi, square)
     vi = near + tl.where(remembers, averaging, memory) * (tl.where(remembers, square, vi) - near)
-    # Triton's plain root and quotient are approximate in float32.
+    # Triton's sqrt and division operator are approximate in float32.
     if real == tl.float32:
         u = tl.div_rn(gi, tl.sqrt_rn(tl.div_rn(vi, bias_correction)) + eps)
     else:
@@ -213,8 +213,8 @@ def step(
     t = t - (decay * t + gamma * mi + impulse * u)
     mi = mi - friction * mi + drive * u
     if packed:
-        turn = _turn(tl.load(scalar + DRAW * width))
-        tl.store(word, _pack(mi, vi, at.to(tl.int32), turn), mask=inside)
+        offset = _offset_of(tl.load(scalar + DRAW * width))
+        tl.store(word, _pack(mi, vi, at.to(tl.int32), offset), mask=inside)
     else:
         tl.store(m, mi, mask=inside)
         tl.store(v, vi, mask=inside)

@@ -1,7 +1,7 @@
 """Moving averages of the weights (``use_ema``), in float32 for 16-bit variables.
 
-Keras computes them in the variables' dtype: in bfloat16 a memory of 0.999 is 1, and the average
-stays where it began.
+Keras computes them in the variables' dtype: in bfloat16 an ``ema_momentum`` of 0.999 rounds to 1,
+and the average never moves.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,19 @@ import keras
 from keras import ops
 
 
-def follow(averages: list[Any], variables: list[Any], memory: float, updates: Any) -> None:
-    """Move averages towards variables; the first time, onto them.
+def follow(averages: list[Any], variables: list[Any], ema_momentum: float, updates: Any) -> None:
+    """Move averages towards the variables; before the first update, set them to the variables.
 
     Args:
-        averages: Of each variable the average, or None.
+        averages: The average of each variable, or None.
         variables: The model's variables.
-        memory: Weight of the old average, ``ema_momentum``.
+        ema_momentum: Weight of the old average.
         updates: Number of updates made before, a scalar tensor.
     """
     for average, variable in zip(averages, variables, strict=True):
         if average is not None:
             dtype = average.dtype
-            old = ops.cast(ops.not_equal(updates, 0), dtype) * memory
+            old = ops.cast(ops.not_equal(updates, 0), dtype) * ema_momentum
             average.assign(old * average + (1 - old) * ops.cast(variable, dtype))
 
 
@@ -33,9 +33,9 @@ def overwrite(
     """Write averages into variables.
 
     Args:
-        averages: Of each variable the average, or None.
+        averages: The average of each variable, or None.
         variables: The model's variables.
-        assign: The optimizer's way to write a value of another dtype.
+        assign: The optimizer's ``assign``, which casts.
         strategy: The optimizer's ``tf.distribute`` strategy, or None on other backends.
     """
     for average, variable in zip(averages, variables, strict=True):

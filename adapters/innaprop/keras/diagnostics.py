@@ -1,7 +1,7 @@
-"""Diagnostics of a run in ``fit``: a callback that has every N-th batch measured.
+"""Diagnostics of a run in ``fit``: a callback that measures every N-th batch.
 
-The batches to be measured run another train function, compiled apart, whose step also returns what
-was measured. All others run the function that ``fit`` has made, as if there was no callback.
+Measured batches run another train function, compiled separately, whose step also returns the
+measurements. All other batches run ``fit``'s own train function, as if there were no callback.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,12 +16,12 @@ from innaprop.diagnostics.measure import SUMS, Operations, sums
 from innaprop.keras import options
 from innaprop.keras.gradients import SIXTEEN_BITS, dense
 from innaprop.keras.optimizer import INNAprop
-from innaprop.keras.state import moments
+from innaprop.keras.slots import moments
 
 _KEY = "innaprop"
-"""Where the logs of a measured step have what was measured, until it is taken out."""
-_WIDEN = {"jax": "functional", "tensorflow": "variables"}
-"""Which form of a backend that XLA compiles has casts from 16 bits that stay."""
+"""Key of the measurements in the logs of a measured step; removed before Keras sees them."""
+_TO_FLOAT32 = {"jax": "functional", "tensorflow": "variables"}
+"""For backends compiled by XLA: the form with a cast to float32 that XLA does not remove."""
 _OPERATIONS = Operations(
     sqrt=ops.sqrt,
     finite=lambda x: ops.cast(ops.isfinite(x), x.dtype),
@@ -36,22 +36,22 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
     """A callback that records what the optimizer does, on every backend, compiled or not.
 
     The training loss of a record is the mean of the epoch so far, as Keras reports it; the
-    validation loss is that of the last epoch that had one. With ``steps_per_execution`` the last
-    of the steps that are executed together is recorded, with ``gradient_accumulation_steps`` one
-    that updates. Of a ``LossScaleOptimizer`` nothing is recorded of a step that it skips.
+    validation loss is that of the last epoch that had one. With ``steps_per_execution`` the last of
+    the steps that are executed together is recorded, with ``gradient_accumulation_steps`` a step
+    that updates. Steps that a ``LossScaleOptimizer`` skips are not recorded.
 
     Args:
         every: Batches from one record to the next, >= 1; the first is always recorded. Default
             100.
-        write: Who is told of every record: callables such as ``wandb.log`` or
+        write: Receivers of every record: callables such as ``wandb.log`` or
             ``innaprop.diagnostics.CSV(path)``, called with a flat dict of numbers and ``step=``.
             Default none.
-        warn: Whether a signature that appears is a warning, once each. Default True.
-        groups: Names the group of a variable. Default None: one group, "all".
+        warn: Whether to warn of each signature when it first appears. Default True.
+        groups: Takes a variable and returns the name of its group. Default None: one group, "all".
 
     Raises:
-        TypeError: every is no integer, warn no bool, or write or groups cannot be called. In
-            ``fit``: the model's optimizer is not an INNAprop.
+        TypeError: every is not an integer, warn is not a bool, or write or groups is not callable.
+            In ``fit``: the model's optimizer is not an INNAprop.
         ValueError: every is smaller than 1.
         RuntimeError: In ``fit``: there are several replicas of ``tf.distribute``, none of which
             has the whole gradient.
@@ -86,7 +86,7 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
         self._seen = self._next = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Make the train function that measures; Keras calls this.
+        """Create the train function that measures; Keras calls this.
 
         Args:
             logs: Not used.
@@ -102,7 +102,7 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
         self._measuring = self._measuring_function(model)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Have this batch measured, if it is its turn; Keras calls this.
+        """Measure this batch if it is due; Keras calls this.
 
         Args:
             batch: Number of the batch in its epoch.
@@ -128,7 +128,7 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
         self._trained.train_function = measuring
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Record what was measured; Keras calls this.
+        """Record the measurements of this batch; Keras calls this.
 
         Args:
             batch: Number of the batch in its epoch.
@@ -165,7 +165,7 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
         return step + 1 + -step % self.every
 
     def _measuring_function(self, model: Any) -> Callable[..., Any]:
-        """Return a train function of the model whose logs have what was measured."""
+        """Return a train function of the model whose logs contain the measurements."""
         train_step = model.train_step
 
         def measured_step(*args: Any) -> Any:
@@ -175,10 +175,10 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
             return {**result, _KEY: measured}
 
         if keras.backend.backend() == "torch":
-            # Not compiled, where the model is: that takes minutes, for one batch in a hundred.
+            # Not compiled even if the model is: that takes minutes, for one batch in a hundred.
             return lambda data: measured_step(data[0])
         plain = model.train_function
-        # Past Keras's tracking of attributes.
+        # Bypasses Keras's attribute tracking.
         object.__setattr__(model, "train_step", measured_step)
         try:
             model.make_train_function(force=True)
@@ -190,7 +190,7 @@ class Diagnostics(keras.callbacks.Callback, diagnostics.Diagnostics):
 
 
 def _own(optimizer: Any) -> INNAprop:
-    """Return the INNAprop of a model: its optimizer, or what a ``LossScaleOptimizer`` wraps."""
+    """Return a model's INNAprop: its optimizer, or the one in its ``LossScaleOptimizer``."""
     own = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(own, INNAprop):
         raise TypeError(
@@ -200,7 +200,7 @@ def _own(optimizer: Any) -> INNAprop:
 
 
 def _watched(optimizer: Any, groups: Any, step: Callable[..., Any], args: Any) -> tuple[Any, Any]:
-    """Make a train step, and return its result with what its gradients were about to do."""
+    """Run a train step, and return its result with the measurements of its update."""
     measured: dict[str, dict[str, Any]] = {}
     is_jax = keras.backend.backend() == "jax"
     name = "stateless_apply" if is_jax else "apply"
@@ -210,7 +210,7 @@ def _watched(optimizer: Any, groups: Any, step: Callable[..., Any], args: Any) -
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        if not optimizer.built:  # As the first update would.
+        if not optimizer.built:  # Like the first update.
             with keras.name_scope(optimizer.name, caller=optimizer):
                 optimizer.build(trainable_variables)
         measured.update(_measure(optimizer, grads, trainable_variables, groups))
@@ -271,7 +271,7 @@ def _measure(
 def _as_updated(
     optimizer: Any, own: INNAprop, grads: list[Any], variables: Any
 ) -> list[tuple[Any, Any]]:
-    """Return gradients, unscaled, accumulated and clipped, with their variables."""
+    """Return pairs of gradient (unscaled, accumulated and clipped) and variable."""
     variables = own._trainable_variables if variables is None else list(variables)
     pairs = [
         (dense(g, v), v)
@@ -295,7 +295,7 @@ def _rounding(own: INNAprop, i: int, variable: Any) -> Callable[[Any], Any] | No
     if dtype not in SIXTEEN_BITS or own._residuals[i] is not None:
         return None
     backend = keras.backend.backend()
-    if backend not in _WIDEN:
+    if backend not in _TO_FLOAT32:
         return lambda x: ops.cast(ops.cast(x, dtype), x.dtype)
-    widen = import_module(f"innaprop.forms.{_WIDEN[backend]}").widen
-    return lambda x: widen(ops.cast(x, dtype))
+    to_float32 = import_module(f"innaprop.forms.{_TO_FLOAT32[backend]}").to_float32
+    return lambda x: to_float32(ops.cast(x, dtype))

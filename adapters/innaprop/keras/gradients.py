@@ -1,4 +1,4 @@
-"""Variables and gradients: what an optimizer takes, and gradients made dense."""
+"""Checks of variables and gradients, and conversion of gradients to dense tensors."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,16 +7,16 @@ import keras
 from keras import ops
 
 SIXTEEN_BITS = ("bfloat16", "float16")
-"""Dtypes of variables whose state is float32."""
+"""16-bit dtypes; the state of such variables is float32."""
 _DTYPES = ("float32", "float64", *SIXTEEN_BITS)
 
 
 def check_variables(variables: Iterable[Any], state_bits: int) -> None:
-    """Refuse what an optimizer cannot be built with.
+    """Raise if an optimizer cannot be built with these variables.
 
     Raises:
-        TypeError: One is no variable of this Keras and its backend, or is neither float32,
-            float64, bfloat16 nor float16; or it is float64, and ``state_bits`` is 16.
+        TypeError: One is not a variable of this Keras and its backend, or is not float32, float64,
+            bfloat16 or float16; or it is float64 and ``state_bits`` is 16.
     """
     for variable in variables:
         if not (isinstance(variable, keras.Variable) or _is_tf_variable(variable)):
@@ -38,11 +38,11 @@ def check_variables(variables: Iterable[Any], state_bits: int) -> None:
 
 
 def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-    """Refuse gradients that do not belong to these variables.
+    """Raise if gradients do not fit these variables.
 
     Raises:
-        TypeError: A gradient is no floating tensor.
-        ValueError: There are more or fewer than variables, or one has another shape.
+        TypeError: A gradient is not a floating tensor.
+        ValueError: Their number differs from that of the variables, or one has another shape.
     """
     if len(gradients) != len(variables):
         raise ValueError(
@@ -66,10 +66,10 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
 
 
 def dense(gradient: Any, variable: Any) -> Any:
-    """Return a gradient as a dense tensor of its variable's shape, float32 for 16 bits.
+    """Return a gradient as a dense tensor of its variable's shape; float32 for a 16-bit variable.
 
     Keras has sparse gradients on TensorFlow and JAX (on PyTorch, dense tensors have ``indices``
-    too). Its addition knows all their types; its conversion to a tensor does not.
+    too). ``ops.add`` accepts all their types, ``ops.convert_to_tensor`` does not.
     """
     dtype = keras.backend.standardize_dtype(variable.dtype)
     if dtype in SIXTEEN_BITS:
@@ -86,21 +86,21 @@ def dense(gradient: Any, variable: Any) -> Any:
 
 
 def path(variable: Any) -> str:
-    """Return what Keras calls a variable."""
+    """Return Keras's name of a variable."""
     return str(getattr(variable, "path", None) or variable.name)
 
 
 def _shape(gradient: Any) -> Any:
     """Return a gradient's shape.
 
-    Where the ``dense_shape`` of ``tf.IndexedSlices`` is no tensor, their ``shape`` fails.
+    The ``shape`` of ``tf.IndexedSlices`` fails if their ``dense_shape`` is not a tensor.
     """
     given = getattr(gradient, "dense_shape", None)
     return gradient.shape if given is None or ops.is_tensor(given) else tuple(map(int, given))
 
 
 def _fits(shape: Any, expected: Any) -> bool:
-    if getattr(shape, "rank", 0) is None:  # Not known while TensorFlow traces.
+    if getattr(shape, "rank", 0) is None:  # Unknown while TensorFlow traces.
         return True
     shape, expected = tuple(shape), tuple(expected)
     return len(shape) == len(expected) and all(
@@ -109,7 +109,7 @@ def _fits(shape: Any, expected: Any) -> bool:
 
 
 def _is_tf_variable(variable: Any) -> bool:
-    """Return whether it is a ``tf.Variable``, which Keras takes on TensorFlow."""
+    """Return whether it is a ``tf.Variable``, which Keras accepts on TensorFlow."""
     return (
         keras.backend.backend() == "tensorflow"
         and hasattr(variable, "assign")

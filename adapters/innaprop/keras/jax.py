@@ -1,4 +1,4 @@
-"""The update of a JAX array, by the form that its platform makes most of."""
+"""The update of a JAX array, by the fastest form for its platform."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from innaprop.forms import Row, functional, looking_back
 from innaprop.keras import options
 
 WORDS = "int32"
-"""Dtype of packed states."""
+"""Dtype of packed words."""
 
 
 def number(value: Any) -> float | None:
-    """Return a scalar's value, or None while it is traced."""
+    """Return a scalar's value, or None if it is traced."""
     return None if isinstance(value, jax.core.Tracer) else float(value)
 
 
 def unpack(words: Any) -> tuple[Any, Any]:
-    """Return the float32 momentum and second moment that an array of words holds."""
+    """Return the float32 momentum and second moment packed in an array of words."""
     unpacked: tuple[Any, Any] = functional.unpack(words)
     return unpacked
 
 
 def pack(m: Any, v: Any, draw: Any) -> Any:
-    """Return the words that a float32 momentum and second moment are packed into, rounded."""
+    """Pack a float32 momentum and second moment into words, with stochastic rounding."""
     return functional.pack(jnp.asarray(m), jnp.asarray(v), draw)
 
 
@@ -32,9 +32,9 @@ def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any
     """Return a parameter, its momentum, second moment and residual after an update.
 
     Args:
-        optimizer: Whose options and count these are.
-        row: Arrays; the gradient of any floating dtype. The momentum may be words, with None for
-            the second moment, and is returned so.
+        optimizer: The optimizer, for its options and step count.
+        row: Arrays; the gradient of any floating dtype. If the second moment is None, the momentum
+            is packed words, and is returned as such.
         decay: The parameter's weight decay.
         rate: Step size of this update, a 0-d array.
     """
@@ -42,7 +42,7 @@ def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any
     packs = v is None
     if packs:
         m, v = unpack(m)
-    wide = theta.astype(m.dtype) if residual is None else functional.join(theta, residual)
+    master = theta.astype(m.dtype) if residual is None else functional.join(theta, residual)
     looks_back = looking_back.is_valid(
         alpha=optimizer.alpha,
         beta=optimizer.beta,
@@ -50,10 +50,10 @@ def updated(optimizer: Any, row: Row, decay: float, rate: Any) -> tuple[Any, Any
         decay_momentum=optimizer.decay_momentum,
     )
     c = options.coefficients_in(m.dtype, optimizer, decay, rate)
-    change, m, v = functional.update(Row(wide, g.astype(m.dtype), m, v), c, looks_back)
+    change, m, v = functional.update(Row(master, g.astype(m.dtype), m, v), c, looks_back)
     if packs:
         m, v = pack(m, v, c.draw), None
     if residual is None:
-        return wide + change, m, v, None
-    parameter, residual = functional.split(wide + change, theta.dtype)
+        return master + change, m, v, None
+    parameter, residual = functional.split(master + change, theta.dtype)
     return parameter, m, v, residual

@@ -1,4 +1,4 @@
-"""Names: of an optimizer among others, and of the class where Keras takes a string."""
+"""Unique names of optimizers, and registration of the class by name."""
 
 from contextlib import suppress
 from typing import Any
@@ -7,16 +7,16 @@ import keras
 
 
 def numbered(name: str) -> str:
-    """Return a name that Keras has given to nothing else: "name", "name_1", "name_2"."""
+    """Return the next unused name in Keras's numbering: "name", "name_1", "name_2"."""
     before = keras.backend.get_uid(name) - 1
     return f"{name}_{before}" if before else name
 
 
-def make_known(optimizer_class: Any) -> None:
-    """Let ``keras.optimizers.get`` and ``deserialize``, and so ``compile``, know a class.
+def register(optimizer_class: Any) -> None:
+    """Let ``keras.optimizers.get`` and ``deserialize``, and so ``compile``, find a class by name.
 
-    They look in a table of Keras's own classes alone, for which there is no public way. Without
-    that table they do not know the class; ``load_model`` does, by its registration.
+    They use a private table of Keras's own classes. If it does not exist, the class is not known by
+    name; ``load_model`` finds it anyway, since it is registered as serializable.
     """
     with suppress(ImportError):
         from keras.src.optimizers import ALL_OBJECTS_DICT

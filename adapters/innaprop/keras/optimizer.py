@@ -1,4 +1,4 @@
-"""The optimizer: its options, its state, and one update."""
+"""The optimizer: options, state and update."""
 
 import warnings
 from collections.abc import Callable
@@ -10,61 +10,59 @@ import keras
 from keras import ops
 
 from innaprop.forms import Row
-from innaprop.keras import averages, names, options, state
+from innaprop.keras import averages, names, options, slots
 from innaprop.keras.gradients import SIXTEEN_BITS, check_gradients, check_variables, dense
 from innaprop_core import momentum, packed
 
 _FORMS = {"tensorflow": "variables", "jax": "functional", "torch": "foreach"}
-"""Which form of each backend knows residuals."""
+"""The form of each backend that has ``join`` for residuals."""
 
 
 @keras.saving.register_keras_serializable(package="innaprop")
 class INNAprop(keras.optimizers.Optimizer):
-    """INNAprop, with AdamW's memory: two variables of state per model variable, or half of it.
+    """INNAprop. Its state is as large as AdamW's, or half as large with ``state_bits=16``.
 
     Args:
         learning_rate: The paper's gamma, in [0, beta); a float, a
             ``keras.optimizers.schedules.LearningRateSchedule`` or a callable without
-            arguments. Default 1e-3. It is checked wherever its number is known: here, when it
+            arguments. Default 1e-3. It is checked whenever its value is known: here, when it
             is set, and at every update that is not compiled.
         alpha: Viscous damping, >= 0; a number, or a schedule: a ``LearningRateSchedule`` or any
-            callable that takes the number of updates made before (0 at the first, a scalar
-            tensor of ``keras.config.floatx()``) and returns a number or a scalar tensor.
-            Default 0.1.
+            callable that takes the number of previous updates (0 at the first, a scalar tensor of
+            ``keras.config.floatx()``) and returns a number or a scalar tensor. Default 0.1.
         beta: Newtonian damping, > 0; like alpha. Default 0.9.
-        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        sigma: Decay rate of the second moment (Adam's beta2), in [0, 1). Default 0.999.
         epsilon: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0; None is 0.
             Default 0.01.
-        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
-            without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
-            True.
-        residual: Keep 16 more bits for every bfloat16 or float16 variable, such that both together
-            are the float32 trajectory, of float16 within its range. Without, small steps vanish in
-            the rounding. Default True.
-        state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
-            bfloat16 and float16 variables. Default 32.
-        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default 0.
-        name: Name of the optimizer. Default "innaprop", numbered as Keras numbers names: the
-            second one that is made is "innaprop_1".
-        **keras_kwargs: What every Keras optimizer takes: ``clipnorm``, ``clipvalue``,
+        decay_momentum: Whether weight decay also changes the momentum, as in Algorithm 1. If not,
+            the weight only decays by gamma lambda, as in AdamW. Default True.
+        residual: Keep 16 more bits for every bfloat16 or float16 variable, so that both together
+            are float32 master weights (for float16, within its range). Otherwise small steps are
+            lost in rounding. Default True.
+        state_bits: Bits of the momentum and of the second moment, each: 32; or 16, for float32,
+            bfloat16 and float16 variables only. Default 32.
+        seed: Seed of the stochastic rounding of a 16-bit state; any integer. Default 0.
+        name: Name of the optimizer. Default "innaprop", numbered like all names in Keras: the
+            second instance is "innaprop_1".
+        **keras_kwargs: Arguments of every Keras optimizer: ``clipnorm``, ``clipvalue``,
             ``global_clipnorm``, ``use_ema``, ``ema_momentum``, ``ema_overwrite_frequency``,
             ``loss_scale_factor``, ``gradient_accumulation_steps``.
 
     Raises:
-        TypeError: An argument is not a number, ``state_bits`` or ``seed`` no integer, or a schedule
-            gives no number.
-        ValueError: An argument is outside its range, learning_rate >= beta (of a schedule the
-            first), or an argument has another name here than in other optimizers.
+        TypeError: An argument is not a number, ``state_bits`` or ``seed`` is not an integer, or a
+            schedule does not return a number.
+        ValueError: An argument is outside its range, learning_rate >= beta (for a schedule, its
+            first value), or an argument has another name here than in other optimizers.
 
-    State per variable: momentum and second moment, of the variable's shape and dtype, float32 for
-    16-bit ones, or with ``state_bits=16`` one variable of 32-bit integers that both are packed
-    into; for 16-bit variables also the residual (int16). All start at zero.
+    State per variable: momentum and second moment, of the variable's shape and dtype (float32 for
+    16-bit variables); with ``state_bits=16``, one variable of 32-bit integers that contains both.
+    16-bit variables also have a residual (int16). All start at zero.
 
-    The arithmetic is done in the state's dtype. Keras holds the learning rate in
-    ``keras.config.floatx()``: in float64 work set that to "float64" too. As in every Keras
-    optimizer, Algorithm 1's count k is ``iterations`` for all variables: one that gets its first
-    gradient late has its second moment corrected as if it had been there from the start.
+    The update is computed in the state's dtype. Keras stores the learning rate in
+    ``keras.config.floatx()``: for float64 training, set that to "float64" too. As in every Keras
+    optimizer, Algorithm 1's count k is ``iterations`` for all variables: if a variable gets its
+    first gradient late, its bias correction is that of a variable updated from the start.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
 
@@ -126,8 +124,8 @@ class INNAprop(keras.optimizers.Optimizer):
         """The learning rate of the next update.
 
         Raises:
-            TypeError: On setting, it is neither a number, a tensor nor a callable.
-            ValueError: On setting, a number, or what a schedule gives then, is not in [0, beta).
+            TypeError: When set: it is not a number, tensor or callable.
+            ValueError: When set: the number, or a schedule's current value, is not in [0, beta).
         """
         return self._get_current_learning_rate()
 
@@ -138,12 +136,12 @@ class INNAprop(keras.optimizers.Optimizer):
 
     @property
     def state_bits(self) -> int:
-        """Bits of each of the two numbers of a parameter's state, as given."""
+        """Bits of the momentum and of the second moment, each."""
         return self._state_bits
 
     @property
     def seed(self) -> int:
-        """Where the draws begin by which a state of 16 bits is rounded, as given."""
+        """Seed of the stochastic rounding of a 16-bit state."""
         return self._seed
 
     def build(self, variables: Any) -> None:
@@ -154,15 +152,15 @@ class INNAprop(keras.optimizers.Optimizer):
                 float16; with ``state_bits=16`` not float64.
 
         Raises:
-            TypeError: One is no variable of this Keras, or of another dtype. Nothing has been
-                built then.
+            TypeError: One is not a variable of this Keras, or of another dtype. Nothing is built
+                then.
         """
         if self.built:
             return
         variables = list(variables)
         check_variables(variables, self.state_bits)
         super().build(variables)
-        self._momentums, self._second_moments = state.add(self, variables)
+        self._momentums, self._second_moments = slots.add(self, variables)
         self._decays = [self._use_weight_decay(v) for v in variables]
         self._residuals = [
             self.add_variable_from_reference(v, "residual")
@@ -174,33 +172,33 @@ class INNAprop(keras.optimizers.Optimizer):
     def add_variable(
         self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **keras_kwargs: Any
     ) -> Any:
-        """Add a variable of the optimizer, as Keras does; no float of it has 16 bits.
+        """Add a variable to the optimizer, like Keras; but no floating variable has 16 bits.
 
-        What belongs to a 16-bit variable is float32, but for the residual, which is int16. A packed
-        state is of 32-bit integers.
+        The state of a 16-bit variable is float32, except the residual, which is int16. Packed state
+        is 32-bit integers.
 
         Args:
             shape: Its shape.
-            initializer: Its first value. Default "zeros".
+            initializer: Its initial value. Default "zeros".
             dtype: Its dtype. Default ``keras.config.floatx()``.
             **keras_kwargs: ``aggregation``, ``layout``, ``name``.
         """
         if dtype is not None:
             name = keras_kwargs.get("name") or ""
-            dtype = state.dtype_of(name, keras.backend.standardize_dtype(dtype))
+            dtype = slots.dtype_of(name, keras.backend.standardize_dtype(dtype))
         return super().add_variable(shape, initializer, dtype, **keras_kwargs)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Exclude variables from weight decay: they and their momentum are not decayed.
+        """Exclude variables from weight decay: neither they nor their momentum decay.
 
         Args:
             var_list: The model variables to exclude. Default None.
-            var_names: Regular expressions; a variable in whose name one is found is excluded:
-                ``["bias"]``. Default None.
+            var_names: Regular expressions, such as ``["bias"]``; variables whose names contain a
+                match are excluded. Default None.
 
         Raises:
-            TypeError: ``var_names`` is one string, which would be taken for a list of letters.
-            ValueError: The optimizer was built before.
+            TypeError: ``var_names`` is a string, which would be read as a list of letters.
+            ValueError: The optimizer is already built.
         """
         if isinstance(var_names, str):
             raise TypeError(f"var_names must be a list of strings, got the string {var_names!r}")
@@ -215,18 +213,17 @@ class INNAprop(keras.optimizers.Optimizer):
 
         Args:
             grads: A floating tensor, of any dtype and of its variable's shape, for each of
-                ``trainable_variables``; sparse ones are made dense. None leaves its variable as
-                it is, with a warning.
+                ``trainable_variables``; sparse ones are converted to dense. With None the variable
+                is not updated, with a warning.
             trainable_variables: Model variables, some or all of those the optimizer was built
-                with. Default: all of them. The first call builds the optimizer, if that has not
-                been done.
+                with. Default: all of them. The first call builds the optimizer if necessary.
 
         Raises:
-            TypeError: A gradient is no floating tensor; as ``build`` says.
-            ValueError: The gradients are not one per variable, one has another shape, all are
-                None; a variable comes twice or was not there at ``build``; an option has become
-                what the constructor would refuse, or, unless this is compiled, a schedule or
-                variable gives it. Nothing has changed then.
+            TypeError: A gradient is not a floating tensor; or as in ``build``.
+            ValueError: There is not one gradient per variable, one has another shape, or all are
+                None; a variable is given twice or was not given to ``build``; an option was set to
+                a value that the constructor would reject, or, unless this is compiled, a schedule
+                or variable has such a value. Nothing is changed then.
 
         Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
         """
@@ -246,18 +243,18 @@ class INNAprop(keras.optimizers.Optimizer):
     def stateless_apply(
         self, optimizer_variables: Any, grads: Any, trainable_variables: Any
     ) -> tuple[list[Any], list[Any]]:
-        """Return what an update makes of variables; nothing is changed. Not on TensorFlow.
+        """Return the variables after an update, without changing them. Not on TensorFlow.
 
         Args:
             optimizer_variables: Values of ``variables``, in that order.
-            grads: Gradients, as ``apply`` takes them.
+            grads: Gradients as for ``apply``.
             trainable_variables: Values of the variables that the optimizer was built with.
 
         Returns:
             New values of ``trainable_variables`` and of ``optimizer_variables``.
 
         Raises:
-            ValueError: The optimizer is not built, or the lists are of other lengths.
+            ValueError: The optimizer is not built, or the lengths of the lists are wrong.
         """
         if keras.backend.backend() == "torch":
             # The update writes in place.
@@ -271,8 +268,8 @@ class INNAprop(keras.optimizers.Optimizer):
         return result
 
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
-        # Before Keras clips and accumulates: sparse gradients may have repeated rows, and
-        # 16 bits are too few to add up in.
+        # Before Keras clips and accumulates: sparse gradients may have duplicate rows, and 16 bits
+        # are too few for sums.
         grads = [dense(g, v) for g, v in zip(grads, trainable_variables, strict=True)]
         super()._backend_apply_gradients(grads, trainable_variables)
         for variable in trainable_variables:
@@ -309,12 +306,12 @@ class INNAprop(keras.optimizers.Optimizer):
         )
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Do nothing: the decay is part of the update, since it reaches the momentum."""
+        """Do nothing: weight decay is part of the update, since it changes the momentum."""
 
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
     ) -> None:
-        # Once for all variables, and before the first is changed.
+        # Checked once, before any variable is changed.
         options.check_step(self, learning_rate)
         if keras.backend.backend() == "torch":
             from innaprop.keras import torch
@@ -327,18 +324,18 @@ class INNAprop(keras.optimizers.Optimizer):
     def _distributed_tf_update_step(
         self, distribution: Any, grads_and_vars: Any, learning_rate: Any
     ) -> None:
-        """Make one update on TensorFlow: Keras calls this across the replicas."""
+        """Make one update on TensorFlow; Keras calls this in cross-replica context."""
         from innaprop.keras import tensorflow
 
         tensorflow.update(self, distribution, self._rows(grads_and_vars), learning_rate)
 
     def _rows(self, grads_and_vars: Any) -> list[tuple[Row, float]]:
-        """Return for each variable its row, of the backend's variables, and its weight decay."""
+        """Return the row (of backend variables) and the weight decay of each variable."""
         rows = []
         for gradient, variable in grads_and_vars:
             i = self._get_variable_index(variable)
-            slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-            values = (None if slot is None else slot.value for slot in slots)
+            state = self._momentums[i], self._second_moments[i], self._residuals[i]
+            values = (None if slot is None else slot.value for slot in state)
             rows.append((Row(variable, gradient, *values), self._decay(i)))
         return rows
 
@@ -355,11 +352,11 @@ class INNAprop(keras.optimizers.Optimizer):
         from innaprop.keras import jax
 
         i = self._get_variable_index(variable)
-        slots = self._momentums[i], self._second_moments[i], self._residuals[i]
-        values = (None if slot is None else ops.convert_to_tensor(slot) for slot in slots)
+        state = self._momentums[i], self._second_moments[i], self._residuals[i]
+        values = (None if slot is None else ops.convert_to_tensor(slot) for slot in state)
         row = Row(ops.convert_to_tensor(variable), gradient, *values)
         updated = jax.updated(self, row, self._decay(i), learning_rate)
-        for slot, value in zip((variable, *slots), updated, strict=True):
+        for slot, value in zip((variable, *state), updated, strict=True):
             if slot is not None:
                 self.assign(slot, value)
 
@@ -383,7 +380,7 @@ class INNAprop(keras.optimizers.Optimizer):
         """
         theta = self.master_weights(parameter)
         i = self._get_variable_index(parameter)
-        m, _ = state.moments(self._momentums[i], self._second_moments[i])
+        m, _ = slots.moments(self._momentums[i], self._second_moments[i])
         last = ops.maximum(ops.convert_to_tensor(self.iterations) - 1, 0)
         return momentum.psi_from_momentum(
             theta,
@@ -393,14 +390,14 @@ class INNAprop(keras.optimizers.Optimizer):
         )
 
     def master_weights(self, variable: Any) -> Any:
-        """Return the value of a variable that its updates go on from.
+        """Return a variable's master weights.
 
         Args:
             variable: One of the variables that the optimizer was built with.
 
         Returns:
-            A tensor of the variable's shape; of a 16-bit variable the float32 that it and its
-            residual are together, of others the value, in its dtype.
+            A tensor of the variable's shape: for a 16-bit variable, the float32 value of the
+            variable and its residual; for others, the variable's value in its dtype.
 
         Raises:
             ValueError: The optimizer was not built with this variable.
@@ -410,45 +407,45 @@ class INNAprop(keras.optimizers.Optimizer):
         residual = self._residuals[i]
         theta = ops.stop_gradient(ops.convert_to_tensor(variable))
         if residual is None:
-            return ops.cast(theta, state.wide(theta.dtype))
+            return ops.cast(theta, slots.compute_dtype(theta.dtype))
         form = import_module(f"innaprop.forms.{_FORMS[keras.backend.backend()]}")
         return form.join(theta, ops.convert_to_tensor(residual))
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a store; Keras calls this when a model is saved.
 
-        Which variables are excluded from weight decay is part of it.
+        It includes which variables are excluded from weight decay.
 
         Args:
-            store: Anything that takes arrays by name, as a dict does.
+            store: Anything that takes arrays by name, such as a dict.
         """
-        state.write(store, self.variables, self._decays)
+        slots.write(store, self.variables, self._decays)
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a store; Keras calls this when a model or its weights are loaded.
+        """Load the state from a store; Keras calls this when a model or its weights are loaded.
 
-        State that does not fit is left out with a warning, as Keras's own optimizers do: that of
-        another optimizer, of another model or of other options, or any if the optimizer is not
-        built. Nothing has changed then. ``set_weights`` and ``innaprop.load_state`` raise.
+        State of another optimizer, of another model or of other options is ignored with a warning,
+        as in Keras's own optimizers; so is all state if the optimizer is not built. Nothing is
+        changed then. ``set_weights`` and ``innaprop.load_state`` raise instead.
 
         Exclusions from weight decay are part of the state. Those that were set by
-        ``exclude_from_weight_decay`` stand, with a warning if the state has others.
+        ``exclude_from_weight_decay`` take precedence, with a warning if the state has others.
 
         Args:
-            store: What ``save_own_variables`` has written, on any backend.
+            store: A store written by ``save_own_variables``, on any backend.
         """
         try:
-            values, decays = state.read(store, self.variables, len(self._decays))
+            values, decays = slots.read(store, self.variables, len(self._decays))
         except ValueError as error:
             warnings.warn(
-                f"the state of the optimizer {self.name!r} was not loaded, and training goes on "
-                f"with the one that it has: {error}",
+                f"the state of the optimizer {self.name!r} was not loaded; its current state is "
+                f"kept: {error}",
                 stacklevel=2,
             )
             return
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
-        self._decays = state.decays_to_take(self, decays or self._decays)
+        self._decays = slots.merged_decays(self, decays or self._decays)
 
     def set_weights(self, weights: Any) -> None:
         """Set all variables of the optimizer.
@@ -457,16 +454,16 @@ class INNAprop(keras.optimizers.Optimizer):
             weights: One array per variable, in the order of ``variables``.
 
         Raises:
-            ValueError: The optimizer is not built, or an array is missing, too many or of
-                another shape. Nothing has changed then.
+            ValueError: The optimizer is not built, or the number of arrays or the shape of one is
+                wrong. Nothing is changed then.
         """
         weights = list(weights)
         if self.built:
-            state.check_values(weights, self.variables)
+            slots.check_values(weights, self.variables)
         super().set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this optimizer again, as Keras serializes them."""
+        """Return the constructor's arguments, as Keras serializes them."""
         return {
             **super().get_config(),
             "alpha": options.to_config(self.alpha),
@@ -485,8 +482,8 @@ class INNAprop(keras.optimizers.Optimizer):
         """Return the optimizer that ``get_config`` describes.
 
         Args:
-            config: What ``get_config`` has returned.
-            custom_objects: Classes and functions by name that are not registered with Keras.
+            config: A dict from ``get_config``.
+            custom_objects: Classes and functions, by name, that are not registered with Keras.
                 Default None.
         """
         config = dict(config)
@@ -501,4 +498,4 @@ class INNAprop(keras.optimizers.Optimizer):
         return optimizer
 
 
-names.make_known(INNAprop)
+names.register(INNAprop)

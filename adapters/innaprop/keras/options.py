@@ -1,4 +1,4 @@
-"""The options: checks, and alpha and beta as schedules."""
+"""Options: checks, schedules of alpha and beta, and coefficients."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -17,27 +17,27 @@ NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
 SCHEDULABLE = ("alpha", "beta")
 _ELSEWHERE = {
     "beta_1": "it has no first moment; what it has are the dampings alpha and beta",
-    "beta_2": "the memory of its second moment is sigma",
-    "momentum": "its momentum is ruled by the dampings alpha and beta",
+    "beta_2": "the decay rate of its second moment is sigma",
+    "momentum": "its momentum is controlled by the dampings alpha and beta",
     "amsgrad": "it has no such variant",
     "lr": "the learning rate is learning_rate",
     "eps": "what is added to the root is epsilon",
 }
-"""What INNAprop has for arguments of other optimizers."""
+"""Arguments of other optimizers, with INNAprop's counterparts."""
 _OPTIONS = (*SCHEDULABLE, "sigma", "epsilon", "weight_decay", "decay_momentum")
 
 
 def check_options(options: dict[str, Any], learning_rate: Any) -> None:
-    """Refuse options for which the update is not defined.
+    """Raise if options are invalid.
 
     Args:
         options: ``alpha``, ``beta``, ``sigma``, ``epsilon``, ``weight_decay`` and
-            ``decay_momentum``. Of a schedule the first value is checked.
-        learning_rate: What the user gave.
+            ``decay_momentum``. Of a schedule, the first value is checked.
+        learning_rate: The argument of the constructor.
 
     Raises:
-        TypeError: An option is neither a number nor, where that is allowed, a callable; or a
-            schedule gives no number.
+        TypeError: An option is not a number (nor a callable, if that is allowed); or a schedule
+            does not return a number.
         ValueError: A number is outside its range, or learning_rate >= beta.
     """
     values = {
@@ -48,11 +48,11 @@ def check_options(options: dict[str, Any], learning_rate: Any) -> None:
 
 
 def check_learning_rate(learning_rate: Any, optimizer: Any) -> None:
-    """Refuse a learning rate that is to be set, as far as it is known.
+    """Raise if a new learning rate is invalid, as far as its value is known.
 
     Raises:
-        TypeError: It is neither a number, a tensor nor a callable.
-        ValueError: It is not in [0, beta); of a schedule, the value for the next update.
+        TypeError: It is not a number, tensor or callable.
+        ValueError: It is not in [0, beta); for a schedule, the value for the next update.
     """
     rate = _first_rate(learning_rate, optimizer._iterations)
     beta = at(optimizer.beta, optimizer.iterations)
@@ -60,9 +60,9 @@ def check_learning_rate(learning_rate: Any, optimizer: Any) -> None:
 
 
 def _first_rate(learning_rate: Any, calls: Any) -> Any:
-    """Return the value of a learning rate for the next update, where it can be asked for.
+    """Return the value of a learning rate for the next update, if it can be evaluated.
 
-    A callable without arguments is returned as it is: it may count its calls.
+    A callable without arguments is returned unchanged, since it may count its calls.
     """
     if isinstance(learning_rate, (list, tuple)):
         raise TypeError(
@@ -75,18 +75,18 @@ def _first_rate(learning_rate: Any, calls: Any) -> Any:
 
 
 def check_names(given: Iterable[str]) -> None:
-    """Refuse names of arguments that other optimizers have for what is called otherwise here.
+    """Raise if an argument's name is that of another optimizer's argument.
 
     Raises:
-        ValueError: One is such.
+        ValueError: One is.
     """
     for name in given:
         if name in _ELSEWHERE:
-            raise ValueError(f"{name} is no argument of INNAprop: {_ELSEWHERE[name]}")
+            raise ValueError(f"{name} is not an argument of INNAprop: {_ELSEWHERE[name]}")
 
 
 def _check(values: dict[str, Any]) -> None:
-    """Check numbers by the names that users know; a weight decay of None is none."""
+    """Check numbers, by the names of the constructor's arguments; weight_decay may be None."""
     of_core = {name: key for key, name in NAMES.items()}
     check_hyperparameters(
         {
@@ -99,7 +99,7 @@ def _check(values: dict[str, Any]) -> None:
 
 
 def _first_value(schedule: Any, name: str) -> Any:
-    """Return a schedule's value at 0 as a number."""
+    """Return a schedule's value at update 0 as a number."""
     value = at(schedule, 0)
     if isinstance(value, Real):
         return value
@@ -113,14 +113,14 @@ def _first_value(schedule: Any, name: str) -> Any:
 
 
 def at(value: Any, updates: Any) -> Any:
-    """Return alpha or beta for the update that a number of others came before.
+    """Return alpha or beta for the update after a number of previous ones.
 
-    A schedule gets that number as a scalar of ``keras.config.floatx()``: on TensorFlow an
-    integer cannot be multiplied by 0.5.
+    A schedule gets that number as a scalar tensor of ``keras.config.floatx()``: on TensorFlow an
+    integer tensor cannot be multiplied by 0.5.
 
     Args:
         value: A number, or a callable of the number of updates.
-        updates: Number of updates made before, an integer or a scalar tensor.
+        updates: Number of previous updates, an integer or a scalar tensor.
     """
     if not callable(value):
         return value
@@ -128,19 +128,19 @@ def at(value: Any, updates: Any) -> Any:
 
 
 def to_config(value: Any) -> Any:
-    """Return alpha or beta as Keras serializes it: a number, or a dict for a schedule."""
+    """Serialize alpha or beta for Keras: a number, or a dict for a schedule."""
     return keras.saving.serialize_keras_object(value) if callable(value) else value
 
 
 def from_config(value: Any, custom_objects: Any) -> Any:
-    """Return what ``to_config`` was given."""
+    """Return alpha or beta from the result of ``to_config``."""
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
     return value
 
 
 def check_numbers(optimizer: Any) -> None:
-    """Refuse options that have been set to what the constructor would refuse.
+    """Raise if an option was set to a value that the constructor would reject.
 
     Raises:
         TypeError, ValueError: As ``check_options``.
@@ -150,7 +150,7 @@ def check_numbers(optimizer: Any) -> None:
 
 
 def check_step(optimizer: Any, learning_rate: Any) -> None:
-    """Refuse what a schedule or a variable gives for this update, as far as it is known.
+    """Raise if a schedule or variable has an invalid value at this update, as far as known.
 
     Raises:
         TypeError, ValueError: As ``check_options``.
@@ -160,10 +160,10 @@ def check_step(optimizer: Any, learning_rate: Any) -> None:
 
 
 def known(values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of some values of which a number is known, as numbers.
+    """Return those values that are known as numbers.
 
-    The values of tensors are not while a function is traced. Nor are they on PyTorch on a GPU,
-    whose host would have to wait for them. A callable is none.
+    Values of tensors are not known while a function is traced. On PyTorch on a GPU they are not
+    read, since that would synchronise. Callables are left out.
     """
     backend = import_module(f"innaprop.keras.{keras.backend.backend()}")
     numbers = {}
@@ -181,10 +181,10 @@ def known(values: dict[str, Any]) -> dict[str, Any]:
 def coefficients_in(
     dtype: Any, optimizer: Any, weight_decay: float, learning_rate: Any
 ) -> Coefficients:
-    """Return the scalars of an update as tensors of a dtype."""
+    """Return the coefficients of an update as tensors of a dtype."""
 
     def scalar(value: Any) -> Any:
-        # A cast would take a Python number through float32.
+        # ops.cast would convert a Python number through float32.
         is_number = isinstance(value, Real)
         return ops.convert_to_tensor(value, dtype) if is_number else ops.cast(value, dtype)
 
@@ -197,7 +197,7 @@ def coefficients_in(
 def coefficients_in_numbers(
     optimizer: Any, weight_decay: float, learning_rate: Any
 ) -> Coefficients:
-    """Return the scalars of an update as numbers: the learning rate and the count are read."""
+    """Return the coefficients of an update as numbers; reads the learning rate and the count."""
     return _coefficients(optimizer, weight_decay, learning_rate, float, int, math.expm1)
 
 
@@ -223,6 +223,6 @@ def _coefficients(
         expm1=expm1,
     )
     if optimizer.state_bits == 16:
-        # In whole numbers: float32 does not hold them all.
+        # As integers: float32 cannot represent all of them.
         c = c._replace(draw=packed.draw(whole(optimizer.iterations + 1), optimizer.seed))
     return c

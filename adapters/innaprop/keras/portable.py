@@ -1,4 +1,4 @@
-"""The optimizer's state as every framework reads it, and back."""
+"""Conversion between the optimizer's state and the portable state."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from keras import ops
 from innaprop.keras import options
 from innaprop.keras.optimizer import INNAprop
 from innaprop.keras.options import NAMES, SCHEDULABLE
-from innaprop.keras.state import backend, moments
+from innaprop.keras.slots import backend, moments
 from innaprop.portable.fitting import (
     Target,
     by_name,
@@ -25,14 +25,14 @@ _OWN = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}
 
 
 def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
-    """Return what the optimizer has come to, as ``innaprop.save_state`` says."""
+    """Return the optimizer's state for ``innaprop.save_state``."""
     names = _names(optimizer, parameters)
     every = optimizer.gradient_accumulation_steps or 1
     calls = int(ops.convert_to_numpy(optimizer._iterations))
     if calls % every:
         raise ValueError(
-            f"gradients must not be accumulated half, got {calls % every} of {every}: the file "
-            "does not hold them; save after an update"
+            f"gradients must not be partly accumulated, got {calls % every} of {every}: the file "
+            "does not contain them; save after an update"
         )
     numbers = {key: as_number(_value(getattr(optimizer, own))) for key, own in _OWN.items()}
     states = {}
@@ -53,7 +53,7 @@ def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
 
 
 def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -> INNAprop:
-    """Take over a state, as ``innaprop.load_state`` says."""
+    """Load a state into the optimizer, for ``innaprop.load_state``."""
     names = _names(optimizer, parameters)
     if optimizer.use_ema:
         raise ValueError("use_ema must be False to load a state, which holds no moving averages")
@@ -98,9 +98,9 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
 def _hyperparameters(
     optimizer: INNAprop, states: dict[str, ParameterState], count: int
 ) -> tuple[dict[str, float], list[bool]]:
-    """Return the numbers to set, and which variables are to decay.
+    """Return the numbers to set, and which variables decay.
 
-    They have to go with what schedules of alpha and beta give after ``count`` updates.
+    They are checked together with the values of schedules after ``count`` updates.
     """
     numbers = shared_numbers(states.items(), excludes=True)
     decays = optimizer._decays

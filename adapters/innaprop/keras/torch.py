@@ -1,4 +1,4 @@
-"""The update of lists of torch tensors, by the forms that ``innaprop.torch`` takes by default."""
+"""The update of lists of torch tensors, by the default forms of ``innaprop.torch``."""
 
 from array import array
 from typing import Any
@@ -12,17 +12,17 @@ from innaprop_core import packed
 from innaprop_core.momentum import Coefficients
 
 WORDS = "int32"
-"""Dtype of packed states."""
+"""Dtype of packed words."""
 
 
 def unpack(words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the float32 momentum and second moment that a tensor of words holds."""
+    """Return the float32 momentum and second moment packed in a tensor of words."""
     m, v = packed.unpack(words, foreach.OPERATIONS)
     return m, v
 
 
 def pack(m: Any, v: Any, draw: Any) -> torch.Tensor:
-    """Return the words that a float32 momentum and second moment are packed into, rounded."""
+    """Pack a float32 momentum and second moment into words, with stochastic rounding."""
     m = torch.as_tensor(m)
     words = torch.empty_like(m, dtype=foreach.WORDS)
     foreach.repack(Row(None, None, words, words), m, torch.as_tensor(v), draw)
@@ -30,41 +30,41 @@ def pack(m: Any, v: Any, draw: Any) -> torch.Tensor:
 
 
 def reads_numbers(device: torch.device) -> bool:
-    """Return whether scalars may be read as numbers: not where the host would have to wait."""
+    """Return whether scalars may be read as numbers, without synchronising or tracing."""
     return device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def number(value: torch.Tensor) -> float | None:
-    """Return a scalar's value, or None where it may not be read."""
+    """Return a scalar's value, or None if it may not be read."""
     return value.item() if reads_numbers(value.device) else None
 
 
 @torch.no_grad()
 def update(optimizer: Any, rows: list[tuple[Row, float]], rate: Any) -> None:
-    """Make one update of variables, in place: of all that are alike at once.
+    """Make one update of variables in place, one call for each bucket.
 
     Args:
-        optimizer: Whose options and count these are.
-        rows: For each variable its row, of ``torch.Tensor`` but for the ``keras.Variable`` itself,
-            and its weight decay (gradients and state float32 for 16-bit variables). All momentums
-            may be words, with None for the second moments.
+        optimizer: The optimizer, for its options and step count.
+        rows: Pairs of a row (of ``torch.Tensor``, except the ``keras.Variable`` itself; gradients
+            and state float32 for 16-bit variables) and its weight decay. With ``state_bits=16``,
+            momentums are packed words and second moments None.
         rate: Step size of this update, a 0-d tensor.
     """
-    alike: dict[Any, list[Row]] = {}
+    buckets: dict[Any, list[Row]] = {}
     for row, decay in rows:
         theta, v = row.theta.value, row.m if row.v is None else row.v
         key = theta.device, theta.dtype, decay
-        alike.setdefault(key, []).append(row._replace(theta=theta, v=v))
-    for (device, _, decay), its_rows in alike.items():
+        buckets.setdefault(key, []).append(row._replace(theta=theta, v=v))
+    for (device, _, decay), bucket in buckets.items():
         if reads_numbers(device):
             c = options.coefficients_in_numbers(optimizer, decay, rate)
         else:
-            c = options.coefficients_in(foreach.real_of(its_rows[0]), optimizer, decay, rate)
-        _update(its_rows, c)
+            c = options.coefficients_in(foreach.compute_dtype(bucket[0]), optimizer, decay, rate)
+        _update_bucket(bucket, c)
 
 
-def _update(rows: list[Row], scalars: Coefficients) -> None:
-    """Make one update of rows that are alike."""
+def _update_bucket(rows: list[Row], scalars: Coefficients) -> None:
+    """Make one update of the rows of a bucket."""
     if torch.compiler.is_compiling():
         traced.update(rows, scalars)
         return

@@ -12,7 +12,7 @@ from innaprop.diagnostics.measure import SCALARS, SUMS, Operations, sums
 from innaprop.forms import functional
 from innaprop.optax.options import Options, coefficients
 from innaprop.optax.transformation import INNApropState, master_weights, moments
-from innaprop.optax.tree import Parameters, trained, wide
+from innaprop.optax.tree import Parameters, compute_dtype, trained
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {"alpha": 0.1, "beta": 0.9, "sigma": 0.999, "eps": 1e-8, "weight_decay": 0.01}
@@ -96,7 +96,7 @@ def measure(
         own = {**values, "weight_decay": values["weight_decay"] if decays[i] else 0.0}
         c = coefficients(before + 1, own, decay_momentum, theta.dtype)
         rounded = None
-        if p.dtype != wide(p.dtype) and not residual:
+        if p.dtype != compute_dtype(p.dtype) and not residual:
             rounded = _rounding(p.dtype)
         found = sums(theta, ms[i], vs[i], gs[i].astype(theta.dtype), c, _OPERATIONS, rounded)
         group = measured.setdefault(
@@ -109,7 +109,7 @@ def measure(
 
 
 def _rounding(dtype: Any) -> Callable[[Any], Any]:
-    return lambda x: functional.widen(x.astype(dtype))
+    return lambda x: functional.to_float32(x.astype(dtype))
 
 
 def _state_in(state: Any) -> Any:

@@ -9,7 +9,7 @@ import optax
 
 from innaprop.forms import Row, functional, looking_back
 from innaprop.optax.options import Options, coefficients
-from innaprop.optax.tree import Parameters, trained, wide
+from innaprop.optax.tree import Parameters, compute_dtype, trained
 from innaprop_core import check_hyperparameters, momentum, packed
 
 
@@ -116,8 +116,8 @@ def innaprop(
         leaves = parameters.leaves
         if leaves:  # optax.tree.map_params has something without leaves stand for all trees.
             parameters.mask(mask)
-        splits = [residual and p.dtype != wide(p.dtype) for p in leaves]
-        dtypes = parameters.words() if packs else [wide(p.dtype) for p in leaves]
+        splits = [residual and p.dtype != compute_dtype(p.dtype) for p in leaves]
+        dtypes = parameters.words() if packs else [compute_dtype(p.dtype) for p in leaves]
         return INNApropState(
             count=jnp.zeros([], jnp.int32),
             momentum=parameters.tree(map(jnp.zeros_like, leaves, dtypes)),
@@ -183,7 +183,7 @@ def innaprop(
         for i, p in enumerate(parameters.leaves):
             if residuals[i] is not None:
                 parameter, residuals[i] = functional.split(thetas[i] + changes[i], p.dtype)
-                changes[i] = functional.widen(parameter) - functional.widen(p)
+                changes[i] = functional.to_float32(parameter) - functional.to_float32(p)
         return parameters.tree(changes), INNApropState(
             count=count,
             momentum=parameters.tree(momentums),
@@ -305,6 +305,6 @@ def _devices(array: Any) -> Any:
 def _thetas(parameters: Parameters, state: INNApropState) -> list[Any]:
     residuals = parameters.residuals(state.residual)
     return [
-        p.astype(wide(p.dtype)) if r is None else functional.join(p, r)
+        p.astype(compute_dtype(p.dtype)) if r is None else functional.join(p, r)
         for p, r in zip(parameters.leaves, residuals, strict=True)
     ]

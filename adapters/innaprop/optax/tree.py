@@ -13,7 +13,7 @@ _DTYPES = (jnp.float32, jnp.float64, jnp.bfloat16, jnp.float16)
 _ABSTRACT = (jax.ShapeDtypeStruct, jax.core.ShapedArray)
 
 
-def wide(dtype: Any) -> Any:
+def compute_dtype(dtype: Any) -> Any:
     """Return the dtype in which parameters of a dtype are updated."""
     return jnp.dtype(jnp.float32) if dtype.itemsize == 2 else dtype
 
@@ -122,7 +122,7 @@ class Parameters:
         """
         leaves = self._fitting(f"the state's {what}", tree)
         if dtypes is None:
-            dtypes = [wide(p.dtype) for p in self.leaves]
+            dtypes = [compute_dtype(p.dtype) for p in self.leaves]
         for i, (name, p, dtype) in enumerate(zip(self._names, self.leaves, dtypes, strict=True)):
             if _is_number(leaves[i]):
                 leaves[i] = jnp.asarray(leaves[i], dtype)
@@ -151,7 +151,7 @@ class Parameters:
             if leaf is None:
                 continue
             _check_shape(f"the state's residual of {name}", leaf, p)
-            if p.dtype == wide(p.dtype):
+            if p.dtype == compute_dtype(p.dtype):
                 raise ValueError(
                     f"the state has a residual for {name}, which is {p.dtype.name} and not of 16 "
                     "bits: call init again"

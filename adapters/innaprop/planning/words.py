@@ -31,7 +31,11 @@ def rows_of(plan: "Plan") -> list[tuple[str, str, str]]:
         ),
         ("last step", _number(steps.last), _number(steps.adamw[-1])),
         ("distance under a constant u", _number(steps.distance), _number(steps.adamw_distance)),
-        ("momentum lasts (updates)", _count(plan.time_constant), _count(_adam_memory(plan))),
+        (
+            "momentum lasts (updates)",
+            _count(plan.time_constant),
+            _count(_adamw_time_constant(plan)),
+        ),
         ("left of an idle weight", f"{idle.left:.1%}", f"{idle.adamw_left:.1%}"),
         (
             "stable up to curvature",
@@ -144,7 +148,7 @@ def _of_decay(plan: "Plan") -> str | None:
     )
 
 
-def _adam_memory(plan: "Plan") -> float:
+def _adamw_time_constant(plan: "Plan") -> float:
     return 1 / (1 - plan.adamw_beta1)
 
 

@@ -1,4 +1,4 @@
-"""What may be updated with what: checks that come before anything is changed."""
+"""Checks of variables and gradients, made before anything is changed."""
 
 import warnings
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ DTYPES = (tf.float32, tf.float64, tf.bfloat16, tf.float16)
 
 
 def check_mode() -> None:
-    """Refuse the graphs of TensorFlow 1, in which updates would be operations that nobody runs.
+    """Raise in a graph of TensorFlow 1, in which the update operations would never run.
 
     Raises:
-        RuntimeError: A ``tf.Graph`` that is no function's is the default one, or eager execution
-            is disabled.
+        RuntimeError: The default graph is a ``tf.Graph`` outside a ``tf.function``, or eager
+            execution is disabled.
     """
     if not tf.compat.v1.executing_eagerly_outside_functions():
         raise RuntimeError(
@@ -24,11 +24,11 @@ def check_mode() -> None:
 
 
 def check_constraint(variable: Any) -> None:
-    """Refuse a constraint that does not give what can be assigned to its variable.
+    """Raise if a constraint's result cannot be assigned to its variable.
 
     Raises:
-        TypeError: It gives another dtype.
-        ValueError: It gives another shape.
+        TypeError: It returns another dtype.
+        ValueError: It returns another shape.
     """
     if variable.constraint is None:
         return
@@ -45,7 +45,7 @@ def check_constraint(variable: Any) -> None:
 
 
 def check_variable(variable: Any) -> None:
-    """Refuse what is not a variable that can be updated.
+    """Raise if something is not a variable that can be updated.
 
     Raises:
         TypeError: It is not a ``tf.Variable`` of float32, float64, bfloat16 or float16.
@@ -75,10 +75,10 @@ def check_variable(variable: Any) -> None:
 
 
 def check_state_bits(variable: Any, state_bits: int) -> None:
-    """Refuse a variable whose state cannot be of so few bits.
+    """Raise if a variable does not allow ``state_bits``.
 
     Raises:
-        TypeError: It is float64, and ``state_bits`` is 16.
+        TypeError: It is float64 and ``state_bits`` is 16.
     """
     if state_bits == 16 and variable.dtype == tf.float64:
         raise TypeError(
@@ -88,12 +88,12 @@ def check_state_bits(variable: Any, state_bits: int) -> None:
 
 
 def checked_pairs(grads_and_vars: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Return the pairs that have a gradient; warn of those that have not.
+    """Return the pairs that have a gradient; warn of those without.
 
     Raises:
-        TypeError: An item is not a pair, a variable is none that can be updated, or a gradient
-            has another dtype.
-        ValueError: There is no gradient at all, a variable comes twice, or a gradient has
+        TypeError: An item is not a pair, a variable cannot be updated, or a gradient has another
+            dtype.
+        ValueError: There is no gradient at all, a variable is given twice, or a gradient has
             another shape than its variable.
     """
     pairs, without, seen = [], [], set()
@@ -141,7 +141,7 @@ def _checked_gradient(gradient: Any, variable: Any) -> Any:
 
 
 def _shape_of_slices(gradient: Any, variable: Any) -> Any:
-    """Return the shape of ``tf.IndexedSlices``; their own fails if ``dense_shape`` is no tensor."""
+    """Return the shape of ``tf.IndexedSlices``, even if ``dense_shape`` is not a tensor."""
     given = gradient.dense_shape
     if given is None:
         return variable.shape[:1] + gradient.values.shape[1:]

@@ -1,4 +1,4 @@
-"""What an update is about to do, as scalars inside the compiled step."""
+"""Measurements of the next update, as scalars inside the compiled step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from innaprop.forms import variables
 from innaprop.tensorflow import hyperparameters
 from innaprop.tensorflow.checks import checked_pairs
 from innaprop.tensorflow.optimizer import INNAprop
-from innaprop.tensorflow.state import state_dtype
+from innaprop.tensorflow.slots import state_dtype
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
@@ -33,21 +33,21 @@ def measure(
     """Return what an update will do, for ``innaprop.diagnostics.Diagnostics.record``.
 
     Call it before ``apply``, with the same gradients and variables, in an eager loop or inside a
-    ``tf.function``. State that is missing is made, as ``apply`` would. So that steps between
-    records pay nothing, make two functions of the step: one that measures and one that does not.
+    ``tf.function``. Missing state is created, as in ``apply``. To avoid any cost in the steps
+    between records, make two functions of the step: one that measures and one that does not.
 
     Args:
         optimizer: The optimizer.
-        grads: Gradients, or None, as for ``apply``: what is None is left out.
+        grads: Gradients, or None, as for ``apply``; variables with None are left out.
         var_list: The variables.
-        groups: Names the group of a variable. Default None: one group, "all".
+        groups: Takes a variable and returns the name of its group. Default None: one group, "all".
 
     Returns:
         Scalar tensors by name, by group.
 
     Raises:
-        TypeError: optimizer is not an ``innaprop.tensorflow.INNAprop``, or as ``apply`` says.
-        ValueError: As ``apply`` says.
+        TypeError: optimizer is not an ``innaprop.tensorflow.INNAprop``, or as in ``apply``.
+        ValueError: As in ``apply``.
         RuntimeError: There are several replicas, none of which has the whole gradient.
 
     Example:
@@ -118,7 +118,7 @@ class TensorBoard:
     """Write records for TensorBoard by ``tf.summary``, for ``Diagnostics(write=...)``.
 
     Args:
-        writer: What ``tf.summary.create_file_writer`` returned.
+        writer: A writer from ``tf.summary.create_file_writer``.
 
     Raises:
         TypeError: The writer is something else.
@@ -144,4 +144,4 @@ class TensorBoard:
 
 
 def _rounding(variable: Any) -> Callable[[Any], Any]:
-    return lambda x: variables.widen(tf.cast(x, variable.dtype))
+    return lambda x: variables.to_float32(tf.cast(x, variable.dtype))

@@ -1,28 +1,28 @@
-"""Updates under a ``tf.distribute`` strategy: made once for all replicas, on each of them."""
+"""Updates under a ``tf.distribute`` strategy: computed once, applied on every replica."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from innaprop.tensorflow.state import scope_of
+from innaprop.tensorflow.slots import scope_of
 
 _unconverted = tf.autograph.experimental.do_not_convert
 
 
 def check_placement(variables: Sequence[Any]) -> None:
-    """Refuse variables of which a strategy with several replicas keeps one value only.
+    """Raise if a strategy with several replicas does not mirror the variables.
 
     Raises:
-        ValueError: One was created outside of the strategy's scope.
+        ValueError: One was created outside the strategy's scope.
         RuntimeError: The strategy is a ParameterServerStrategy.
     """
     strategy = tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise RuntimeError(
-            "INNAprop needs a strategy whose replicas make each update together, got "
+            "INNAprop needs a strategy with synchronous updates, got "
             f"{type(strategy).__name__}: its workers would update a variable, its state and its "
-            "count one after another, unsynchronized; take MultiWorkerMirroredStrategy"
+            "count asynchronously; use MultiWorkerMirroredStrategy"
         )
     if strategy.num_replicas_in_sync == 1:
         return
@@ -44,10 +44,10 @@ def once(
 
     Args:
         function: Takes the gradients.
-        gradients: This replica's, where the caller is in a replica context; otherwise the whole
-            gradients, or their shares per replica.
-        variables: Where they belong.
-        dense: Makes a gradient, of a variable, a tensor that can be summed.
+        gradients: In a replica context, this replica's gradients; otherwise the total gradients,
+            or per-replica values.
+        variables: Their variables.
+        dense: Converts a gradient of a variable to a dense tensor, which can be summed.
     """
     pairs = list(zip(gradients, variables, strict=True))
     if not tf.distribute.has_strategy():
@@ -57,7 +57,7 @@ def once(
         function([_whole(*pair, dense) for pair in pairs])
     else:
         replica = tf.distribute.get_replica_context()
-        # What is the same object on all replicas would not be taken for a share of each.
+        # The same object on all replicas would not be treated as a per-replica value.
         own = [tf.identity(dense(*pair)) for pair in pairs]
         summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
         replica.merge_call(_unconverted(lambda _, grads: function(grads)), args=(summed,))
@@ -72,7 +72,7 @@ def _whole(gradient: Any, variable: Any, dense: Callable[[Any, Any], Any]) -> An
 
 
 def on_each_replica(function: Callable[..., None], variable: Any, *args: Any) -> None:
-    """Call a function with a variable, wherever that is placed, and what belongs to it there."""
+    """Call a function with a variable and its state on every replica."""
     if tf.distribute.has_strategy():
         tf.distribute.get_strategy().extended.update(
             variable, _unconverted(function), args=args, group=False

@@ -1,4 +1,4 @@
-"""Learning rate, alpha and beta: numbers, variables or schedules, and the check of them."""
+"""Hyperparameters: numbers, variables or schedules; their checks and properties."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -18,14 +18,14 @@ _KEYS = {"learning_rate": "gamma", "alpha": "alpha", "beta": "beta"}
 
 
 def check(values: Mapping[str, Any]) -> None:
-    """Refuse hyperparameters, by TensorFlow's names, as far as they are known.
+    """Raise if hyperparameters are invalid, as far as they are known.
 
     Args:
-        values: Numbers, tensors, variables or callables. Callables, and tensors that exist only
-            in the graph of a function that is being traced, are left unchecked.
+        values: Numbers, tensors, variables or callables, by their names in TensorFlow. Callables
+            and symbolic tensors of a function that is being traced are not checked.
 
     Raises:
-        TypeError: One is not a number, or a tensor that is not floating.
+        TypeError: One is not a number, or is a tensor that is not floating.
         ValueError: One is outside its range or not a scalar, or learning_rate >= beta.
     """
     known = {}
@@ -47,10 +47,10 @@ def check(values: Mapping[str, Any]) -> None:
 
 
 def unwrapped(value: Any) -> Any:
-    """Return what was given for a hyperparameter, a constant tensor as the number that it is.
+    """Return a hyperparameter, with a constant tensor converted to a number.
 
-    So it can be set and loaded as a number can. A tensor that exists only in the graph of a
-    function that is being traced stays one.
+    It can then be set and loaded like a number. Symbolic tensors of a function that is being traced
+    are returned unchanged.
     """
     constant = tf.is_tensor(value) and not isinstance(value, tf.Variable)
     if constant and value.dtype.is_floating and value.shape.rank == 0 and hasattr(value, "numpy"):
@@ -60,9 +60,9 @@ def unwrapped(value: Any) -> Any:
 
 
 def kept(name: str, value: Any) -> Any:
-    """Return a hyperparameter as it is kept: a number becomes a variable, others stay.
+    """Return a hyperparameter as the optimizer stores it: a number becomes a variable.
 
-    In float64, so that float64 models get the number that was given.
+    The variable is float64, so that float64 models get the exact number.
     """
     if not isinstance(value, Real):
         return value
@@ -76,30 +76,31 @@ def kept(name: str, value: Any) -> Any:
 
 
 def of_last_update(optimizer: Any, name: str) -> Any:
-    """Return alpha or beta of the update that was made last; before the first, of that one."""
+    """Return alpha or beta of the last update, or of the first if there was none."""
     value = getattr(optimizer, f"_{name}")
     return value if tf.is_tensor(value) else value(tf.maximum(optimizer.iterations - 1, 0))
 
 
 def as_float64(value: Any) -> Any:
     """Return a number, or a scalar tensor, as a float64 tensor."""
-    # A cast would take a Python number through float32.
+    # tf.cast would convert a Python number through float32.
     return tf.cast(value, tf.float64) if tf.is_tensor(value) else tf.constant(value, tf.float64)
 
 
 class Bounds:
-    """What functions that were traced ask of the hyperparameters that are set afterwards.
+    """Restrictions on hyperparameters that are set after functions were traced.
 
-    Sigma, epsilon, weight_decay and decay_momentum are constants in them, so these stay.
+    Sigma, epsilon, weight_decay and decay_momentum are constants in traced functions, so they must
+    not change.
 
-    XLA asks more of alpha and beta. Whether the form that looks back is valid has to be known when
-    a function is traced, and alpha and beta may be set afterwards. So it is decided by the numbers
-    that they are then, and later ones have to be valid too.
+    Under XLA alpha and beta are restricted too. Whether ``looking_back`` is valid must be decided
+    when a function is traced, but alpha and beta may be set later. It is decided by their values at
+    tracing, and later values must satisfy the same condition.
 
-    A plain object, since ``tf.Module`` would take a set for something to be saved.
+    A plain object, since ``tf.Module`` would track a set for saving.
 
     Args:
-        values: What the optimizer was given. Alpha and beta that are no numbers are not known.
+        values: The optimizer's arguments. Alpha and beta are known if they are numbers.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -108,25 +109,25 @@ class Bounds:
         self._are_constants = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Bounds":
-        # No function has been traced with the copy of an optimizer.
+        # No function has been traced with the copy.
         copied = copy(self)
         copied._known = set(self._known)
         copied._weight_decay, copied._are_constants = 0.0, False
         return copied
 
     def note_trace(self) -> None:
-        """Remember that a function is being traced, if one is."""
+        """Record whether a function is being traced."""
         self._are_constants |= not tf.executing_eagerly()
 
     def check_constants(self, optimizer: Any, new: Mapping[str, Any]) -> None:
-        """Refuse what differs from the constants of the functions traced so far.
+        """Raise if new values differ from constants in the functions traced so far.
 
         Args:
-            optimizer: Whose bounds these are.
-            new: What is to be set, by name; checked already.
+            optimizer: The optimizer of these bounds.
+            new: The new values, by name; already checked.
 
         Raises:
-            ValueError: It differs, and a function was traced.
+            ValueError: One differs, and a function was traced.
         """
         for name, value in new.items():
             now = getattr(optimizer, name)
@@ -138,7 +139,7 @@ class Bounds:
                 )
 
     def allow_to_look_back(self, optimizer: Any) -> bool:
-        """Return whether a function that is being traced may look back; later ones have to."""
+        """Return whether a function being traced may look back; if so, restrict later values."""
         alpha, beta = (self._number(optimizer, name) for name in _DAMPINGS)
         decay, reaches = optimizer.weight_decay, optimizer.decay_momentum
         if not looking_back.is_valid(
@@ -150,17 +151,17 @@ class Bounds:
         return True
 
     def check(self, optimizer: Any, new: Mapping[str, Any]) -> None:
-        """Refuse a new alpha or beta that the functions traced so far do not allow.
+        """Raise if the functions traced so far do not allow a new alpha or beta.
 
         Args:
-            optimizer: Whose bounds these are.
-            new: What is to be set, by name.
+            optimizer: The optimizer of these bounds.
+            new: The new values, by name.
 
         Raises:
-            ValueError: It is such, or a tensor without a value yet, of which nobody can tell.
+            ValueError: They do not, or a new value is a symbolic tensor and cannot be checked.
         """
         numbers: dict[str, Any] = {name: self._number(optimizer, name) for name in _DAMPINGS}
-        # A variable may have another value by the time a function that is being traced runs.
+        # A variable may have another value when the function that is being traced runs.
         numbers |= {
             name: _number_now(value)
             if tf.executing_eagerly() or not isinstance(value, tf.Variable)
@@ -172,8 +173,7 @@ class Bounds:
             raise ValueError(
                 "alpha and beta must keep weight_decay * beta * max(1/2, 2 - alpha * beta) <= 1/2, "
                 f"on which a function that XLA has compiled relies, got {given} with "
-                f"weight_decay={self._weight_decay}; an optimizer that is made with these values "
-                "takes them"
+                f"weight_decay={self._weight_decay}; create a new optimizer with these values"
             )
         self._known -= {name for name in new if numbers[name] is None}
 
@@ -182,10 +182,10 @@ class Bounds:
 
 
 def _number_now(value: Any) -> float | None:
-    """Return a number, or a tensor's value if it has one yet."""
+    """Return a number, or the value of a tensor that is not symbolic, else None."""
     if isinstance(value, Real):
         return float(value)
-    # Variables have values outside of a function that is being traced.
+    # Variables have values outside a function that is being traced.
     with tf.init_scope():
         if isinstance(value, tf.Variable) and tf.executing_eagerly():
             value = tf.convert_to_tensor(value)
@@ -194,15 +194,15 @@ def _number_now(value: Any) -> float | None:
 
 
 def check_settable(name: str, kept: Any, value: Any) -> None:
-    """Refuse to set a learning rate, alpha or beta that is not kept in a variable.
+    """Raise if a learning rate, alpha or beta is not stored in a variable and cannot be set.
 
     Args:
-        name: TensorFlow's name of it.
-        kept: What the optimizer keeps for it.
-        value: What it was to be set to.
+        name: Its name in TensorFlow.
+        kept: The object that the optimizer stores for it.
+        value: The new value.
 
     Raises:
-        TypeError: It was given as a callable, or as a tensor in a function being traced.
+        TypeError: It was given as a callable, or as a symbolic tensor.
     """
     if not isinstance(kept, tf.Variable):
         how = "a tensor without a value yet" if tf.is_tensor(kept) else "a callable"
@@ -213,7 +213,7 @@ def check_settable(name: str, kept: Any, value: Any) -> None:
 
 
 def settable(name: str, doc: str) -> Any:
-    """Return a property that reads a hyperparameter of an optimizer and sets it where it can."""
+    """Return a property that reads a hyperparameter of an optimizer, and sets it if possible."""
     attribute = f"_{name}"
 
     def get(optimizer: Any) -> Any:
@@ -230,7 +230,7 @@ def settable(name: str, doc: str) -> Any:
             check({name: value})
         if name != "learning_rate":
             optimizer._bounds.check(optimizer, {name: value})
-        # A tensor's dtype need not be the variable's, which is float64 where it is not the user's.
+        # The dtypes may differ: the optimizer's own variables are float64.
         variable.assign(tf.cast(value, variable.dtype) if tf.is_tensor(value) else float(value))
 
     get.__doc__ = doc
@@ -238,7 +238,7 @@ def settable(name: str, doc: str) -> Any:
 
 
 def constant(name: str, doc: str) -> Any:
-    """Return a property for a hyperparameter that functions take as it is when they are traced."""
+    """Return a property for a hyperparameter that is a constant in traced functions."""
     attribute = f"_{name}"
 
     def get(optimizer: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The optimizer's state as every framework reads it, and back."""
+"""Conversion between the optimizer's state and the portable state."""
 
 from typing import Any
 
@@ -16,21 +16,21 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.tensorflow import hyperparameters as options
 from innaprop.tensorflow.optimizer import INNAprop
-from innaprop.tensorflow.state import scope_of
+from innaprop.tensorflow.slots import scope_of
 
 _OWN = {key: options.NAMES.get(key, key) for key in HYPERPARAMETERS}
 _IN_VARIABLES = ("gamma", "alpha", "beta")
 
 
 def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
-    """Return what the optimizer has come to, as ``innaprop.save_state`` says."""
+    """Return the optimizer's state for ``innaprop.save_state``."""
     kept = {key: _kept(optimizer, key) for key in HYPERPARAMETERS}
     # NumPy cannot read a variable with several replicas.
     numbers = {
         key: as_number(_array(value) if tf.is_tensor(value) else value)
         for key, value in kept.items()
     }
-    # The learning rate is that of the next update, also where a schedule gives it.
+    # The learning rate of the next update, even if it is a schedule.
     numbers["gamma"] = as_number(_array(optimizer.learning_rate))
     states = {}
     for i, (name, variable) in enumerate(_named(optimizer, parameters).items()):
@@ -49,7 +49,7 @@ def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
 
 
 def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -> INNAprop:
-    """Take over a state, as ``innaprop.load_state`` says."""
+    """Load a state into the optimizer, for ``innaprop.load_state``."""
     named = _named(optimizer, parameters)
     targets = {
         name: Target(tuple(variable.shape), variable.dtype.name, optimizer.residuals[i] is not None)
@@ -100,18 +100,15 @@ def _numbers(optimizer: INNAprop, states: dict[str, ParameterState]) -> dict[str
 
 
 def _kept(optimizer: INNAprop, key: str) -> Any:
-    """Return a hyperparameter as the optimizer keeps it: number, variable or callable."""
+    """Return a hyperparameter as the optimizer stores it: number, variable or callable."""
     return getattr(optimizer, f"_{_OWN[key]}" if key in _IN_VARIABLES else _OWN[key])
 
 
 def _named(optimizer: INNAprop, parameters: Any) -> dict[str, Any]:
-    """Return the variables that the optimizer has met, in its order, by name."""
+    """Return the variables that have state, in the optimizer's order, by name."""
     met = optimizer._index.variables()
     if not met:
-        raise ValueError(
-            "the optimizer must have met its variables, and has not: call "
-            "optimizer.build(variables)"
-        )
+        raise ValueError("the optimizer must be built, and is not: call optimizer.build(variables)")
     if parameters is None:
         names = [variable.name.partition(":")[0] for variable in met]
         check_unique(names)
@@ -120,8 +117,7 @@ def _named(optimizer: INNAprop, parameters: Any) -> dict[str, Any]:
     missing = [variable.name for variable in met if id(variable) not in named]
     if missing:
         raise ValueError(
-            "parameters must name all variables that the optimizer has met, and do not name "
-            f"{missing[0]}"
+            f"parameters must name all variables of the optimizer, and do not name {missing[0]}"
         )
     return {named[id(variable)]: variable for variable in met}
 

@@ -1,4 +1,4 @@
-"""Diagnostics of a run: what an update is about to do, measured before every N-th step."""
+"""Diagnostics of a run: what the next update will do, measured before every N-th step."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from innaprop import diagnostics
 from innaprop.diagnostics.measure import SCALARS, SUMS, Operations, sums
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import numbers_at
 from innaprop.torch.plain import gradient_of, plain
-from innaprop.torch.state import count_dtype, master_weights_of, moments_of
+from innaprop.torch.state_dict import count_dtype, master_weights_of, moments_of
 from innaprop_core import momentum
 from innaprop_core.momentum import Coefficients
 
 _CHUNK = {"cpu": 1 << 16}
-"""Elements that are measured at a time: on the CPU as many as stay in its cache."""
+"""Elements that are measured at a time: on the CPU, as many as fit its cache."""
 _CHUNK_ELSEWHERE = 1 << 24
 
 
@@ -30,8 +30,8 @@ def _equal(a: Tensor, b: Any) -> Tensor:
     return torch.eq(a, b, out=torch.empty_like(a))
 
 
-# Comparisons into floats take a third of the time of those into booleans, and isfinite more than
-# all that is here.
+# Comparisons with float results take a third of the time of boolean ones; isfinite alone would take
+# longer than all of these operations.
 _OPERATIONS = Operations(
     sqrt=torch.sqrt,
     finite=lambda x: _equal(x - x, 0.0),
@@ -44,28 +44,27 @@ _Rounds = Callable[[Any], Any] | None
 
 
 class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]):
-    """Records what an optimizer does, from the next step on; in between it counts.
+    """Records what an optimizer does at every N-th step, starting with the next one.
 
-    Measured are this process's parts of parameters that have gradients: of those that
-    ``torch.distributed.fsdp.fully_shard`` has sharded, the local shards.
-    Nothing is measured of steps that ``torch.amp.GradScaler`` skips, in a CUDA graph, or in the
-    backward pass (``step_in_backward``).
+    Parameters with gradients are measured; after ``torch.distributed.fsdp.fully_shard``, their
+    local shards. Nothing is measured in steps that ``torch.amp.GradScaler`` skips, in a CUDA graph,
+    or in the backward pass (``step_in_backward``).
 
     Args:
         optimizer: The optimizer.
         every: Steps from one record to the next, >= 1; the first step is always recorded.
             Default 100.
-        write: Who is told of every record: callables such as ``wandb.log``,
+        write: Receivers of every record: callables such as ``wandb.log``,
             ``innaprop.diagnostics.CSV(path)`` or ``innaprop.diagnostics.TensorBoard(writer)``,
             called with a flat dict of numbers and ``step=``. Default none.
-        warn: Whether a signature that appears is a warning, once each. Default True.
+        warn: Whether to warn of each signature when it first appears. Default True.
 
     Raises:
-        TypeError: optimizer is not an INNAprop, every is no integer, warn no bool, or write holds
-            what cannot be called.
+        TypeError: optimizer is not an INNAprop, every is not an integer, warn is not a bool, or an
+            item of write is not callable.
         ValueError: every is smaller than 1.
 
-    Groups are named by their entry ``name``, or "group 0", "group 1", ...
+    Groups are named by their ``name``, or "group 0", "group 1", ...
 
     Example:
         >>> import torch
@@ -102,7 +101,7 @@ class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]
         ]
 
     def remove(self) -> None:
-        """End it; records and findings stay."""
+        """Stop recording; records and findings are kept."""
         for handle in self._handles:
             handle.remove()
 
@@ -111,7 +110,7 @@ class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
         if self._step is None:
-            updates = [optimizer._updates(p) for p in optimizer.state]
+            updates = [optimizer._step_count(p) for p in optimizer.state]
             self._step = max(updates, default=0)
         if not self.due(self._step + 1):
             return None
@@ -121,7 +120,7 @@ class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]
             self._measured = measure(optimizer)
             return None
 
-        # The closure makes the gradients.
+        # The closure computes the gradients.
         def measured() -> Any:
             loss = closure()
             self._measured = measure(optimizer)
@@ -144,16 +143,16 @@ class Diagnostics(diagnostics.Diagnostics, AbstractContextManager["Diagnostics"]
 
 @torch.no_grad()
 def measure(optimizer: INNAprop) -> dict[str, dict[str, float]]:
-    """Return what the next step will do with the gradients that are there.
+    """Return what the next step will do with the current gradients.
 
-    Nothing is changed. The host waits for the device once.
+    Nothing is changed. Synchronises with the device once.
 
     Args:
         optimizer: The optimizer, of which parameters have gradients.
 
     Returns:
-        By the groups' names, what ``innaprop.diagnostics.Diagnostics.record`` takes; groups
-        without gradients are left out, and everything in a CUDA graph.
+        By group name, what ``innaprop.diagnostics.Diagnostics.record`` takes; groups without
+        gradients are left out. In a CUDA graph, an empty dict.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -177,14 +176,14 @@ def measure(optimizer: INNAprop) -> dict[str, dict[str, float]]:
 def _measure_group(
     optimizer: INNAprop, group: dict[str, Any], params: list[Tensor]
 ) -> dict[str, float]:
-    alike: dict[Any, list[Tensor]] = {}
+    buckets: dict[Any, list[Tensor]] = {}
     for p in params:
-        rounds = p.dtype if p.dtype in NARROW and not group["residual"] else None
-        alike.setdefault((p.device, p.dtype, optimizer._updates(p), rounds), []).append(p)
+        rounds = p.dtype if p.dtype in SIXTEEN_BITS and not group["residual"] else None
+        buckets.setdefault((p.device, p.dtype, optimizer._step_count(p), rounds), []).append(p)
     scale = optimizer._gradient_scale(group, reads=True)
     added = dict.fromkeys(SUMS, 0.0)
     scalars: dict[str, float] = {}
-    for (device, _, updates, rounds), ps in alike.items():
+    for (device, _, updates, rounds), ps in buckets.items():
         c = _coefficients(optimizer, group, updates, device)
         scalars = scalars or _scalars(group, updates, c)
         of_chunks = []
@@ -217,13 +216,13 @@ def _scalars(group: dict[str, Any], updates: int, c: Coefficients) -> dict[str, 
 
 
 def _rounding(dtype: torch.dtype | None) -> _Rounds:
-    return None if dtype is None else lambda wide: wide.to(dtype).to(wide.dtype)
+    return None if dtype is None else lambda x: x.to(dtype).to(x.dtype)
 
 
 def _chunks(
     optimizer: INNAprop, group: dict[str, Any], params: list[Tensor]
 ) -> Iterator[list[Tensor]]:
-    """Yield theta, m, v and g as flat tensors, small parameters together, large ones in parts."""
+    """Yield theta, m, v and g as flat tensors: small parameters joined, large ones split."""
     limit = _CHUNK.get(params[0].device.type, _CHUNK_ELSEWHERE)
     gathered: list[list[Tensor]] = []
     held = 0
@@ -247,12 +246,12 @@ def _joined(rows: list[list[Tensor]]) -> list[Tensor]:
 
 
 def _row(optimizer: INNAprop, group: dict[str, Any], p: Tensor) -> list[Tensor]:
-    """Return flat theta, m, v and g of a parameter, in the dtype of its update."""
+    """Return flat theta, m, v and g of a parameter, in its compute dtype."""
     state: dict[str, Any] = optimizer.state.get(p, {})
     theta = plain(master_weights_of(p, state if group["residual"] else {}))
     m, v = (None if x is None else plain(x) for x in moments_of(p, state))
     if "psi" in state:
-        numbers = numbers_at(group, max(optimizer._updates(p) - 1, 0))
+        numbers = numbers_at(group, max(optimizer._step_count(p) - 1, 0))
         m = momentum.momentum_from_psi(theta, plain(state["psi"]), **numbers)
     m, v = (torch.zeros_like(theta) if x is None else x for x in (m, v))
     tensors = (theta, m, v, gradient_of(p))

@@ -1,4 +1,4 @@
-"""Parameter groups as practice has them: what decays, and at which rate each layer learns."""
+"""Common parameter groups: which parameters decay, and the learning rate of each layer."""
 
 from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatchcase
@@ -18,36 +18,36 @@ def param_groups(
     layer_decay: float | None = None,
     depth: Callable[[str], int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return parameter groups of a model, for INNAprop and any other optimizer of PyTorch.
+    """Return parameter groups of a model, for INNAprop and every other PyTorch optimizer.
 
-    Parameters that are not trained are left out; one that has several names, as tied
-    embeddings have, is in one group, and does not decay if it does not under one of its names.
+    Parameters that do not require gradients are left out. A parameter with several names, such as
+    tied embeddings, is in one group; it does not decay if any of its names is excluded.
 
     Args:
         model: The module, of any dtype and on any device.
-        weight_decay: The decay of all that decays, >= 0. Default 0.01.
-        no_decay: What has decay 0: "bias" (the last part of the name contains it), "norm" (the
-            parameters of modules whose class has Norm in its name), "embedding" (of
-            torch.nn.Embedding, torch.nn.EmbeddingBag, and classes with Embedding in their
-            names), and patterns of whole names as in ``fnmatch``, like "*.pos_embed".
+        weight_decay: The weight decay of the decaying groups, >= 0. Default 0.01.
+        no_decay: Parameters with decay 0: "bias" (the last part of the name contains it), "norm"
+            (parameters of modules whose class name contains Norm), "embedding" (parameters of
+            torch.nn.Embedding, torch.nn.EmbeddingBag, and classes whose name contains Embedding),
+            and ``fnmatch`` patterns of full names, such as "*.pos_embed".
             Default ("bias", "norm").
-        lr: The learning rate of the last layer; with layer_decay it has to be given. Default
-            None: groups have none, and take the optimizer's.
-        layer_decay: The factor of the learning rate from a layer to the one before it, in
+        lr: The learning rate of the last layer; required with layer_decay. Default None: groups
+            have none, and use the optimizer's.
+        layer_decay: The factor of the learning rate from each layer to the previous one, in
             (0, 1]. Default None: 1.
         depth: Takes a parameter's name and returns its layer, an integer counted from the input.
             Default: the blocks of the model's largest ``torch.nn.ModuleList`` or ``Sequential``
-            are 1, 2, ...; what is registered before them is 0, and what is after them one more
-            than the last.
+            are 1, 2, ...; parameters registered before them are 0, and those after them one more
+            than the last block.
 
     Returns:
-        A list of dicts with ``params`` (names and parameters, of which PyTorch keeps the names
-        as ``param_names``), ``weight_decay``, ``name``, and ``lr`` where lr is given.
+        A list of dicts with ``params`` (pairs of name and parameter; PyTorch keeps the names as
+        ``param_names``), ``weight_decay``, ``name``, and ``lr`` if lr is given.
 
     Raises:
-        TypeError: no_decay is a string, or lr is missing where layer_decay is given.
+        TypeError: no_decay is a string, or lr is missing with layer_decay.
         ValueError: weight_decay, lr or layer_decay is outside its range; an entry of no_decay is
-            no kind, and matches no name; or the model has no block to count, and depth is not
+            not a kind and matches no name; or the model has no blocks to count and depth is not
             given.
 
     Example:
@@ -100,7 +100,7 @@ def param_groups(
 
 
 def _uses(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    """Yield every name of every parameter, with the parameter and the module that holds it."""
+    """Yield every name of every parameter, with the parameter and the module that owns it."""
     for prefix, module in model.named_modules(remove_duplicate=False):
         for name, p in module.named_parameters(recurse=False, remove_duplicate=False):
             yield f"{prefix}.{name}" if prefix else name, p, module

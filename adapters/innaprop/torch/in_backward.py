@@ -1,4 +1,4 @@
-"""Updates in the backward pass: of each parameter as soon as its gradient is there."""
+"""Updates in the backward pass: each parameter as soon as its gradient is complete."""
 
 import weakref
 from contextlib import AbstractContextManager
@@ -13,58 +13,60 @@ from innaprop.torch.plan import Plan
 _AVERAGE_LATER = {
     "DistributedDataParallel": "averages gradients over the processes only after these updates, "
     "and keeps all of them until then; use torch.distributed.fsdp.fully_shard",
-    "FullyShardedDataParallel": "keeps gradients of flat parameters; use "
+    "FullyShardedDataParallel": "keeps gradients of flattened parameters; use "
     "torch.distributed.fsdp.fully_shard",
 }
 
 
-class _Updates:
-    """What the hooks of some parameters do, in the backward pass."""
+class _GradientHooks:
+    """The state of the gradient hooks of a model's parameters."""
 
     def __init__(self, optimizer: INNAprop) -> None:
         self._optimizer = optimizer
         self.places = {
             p: i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
         }
-        """Of each parameter the place of its group."""
+        """The index of each parameter's group."""
         self._plans: dict[Tensor, Plan | None] = {}
 
     @torch.no_grad()
-    def make(self, p: Tensor) -> None:
+    def update(self, p: Tensor) -> None:
         """Update a parameter, and free its gradient."""
         optimizer = self._optimizer
-        # A plan for each parameter: the optimizer's own would be made anew for every one.
+        # One plan per parameter: the optimizer's single plan would be rebuilt for each of them.
         own, optimizer._plan = optimizer._plan, self._plans.get(p)
         active: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
         active[self.places[p]].append(p)
         try:
-            optimizer._update(active)
+            optimizer._update_params(active)
             self._plans[p] = optimizer._plan
         finally:
             optimizer._plan = own
         p.grad = None
 
 
-# A parameter's hook must not hold the parameter: autograd keeps hooks where Python's garbage
-# collector does not look, and the model would never be freed. So hooks refer to updates weakly,
-# and these live as long as the optimizer, or the model.
-_OF_MODELS: "weakref.WeakKeyDictionary[torch.nn.Module, list[_Updates]]"
+# A parameter's hook must not hold a reference to the parameter: autograd stores hooks where the
+# garbage collector cannot see them, so the model would never be freed. Hooks therefore hold a weak
+# reference to their _GradientHooks, which the optimizer and the model keep alive.
+_OF_MODELS: "weakref.WeakKeyDictionary[torch.nn.Module, list[_GradientHooks]]"
 _OF_MODELS = weakref.WeakKeyDictionary()
 
 
 class StepInBackward(AbstractContextManager["StepInBackward"]):
-    """What ``step_in_backward`` returns: ``remove()``, or leaving ``with``, ends it."""
+    """The handle of ``step_in_backward``: ``remove()``, or the end of a ``with``, undoes it."""
 
-    def __init__(self, handles: list[Any], updates: _Updates, kept: list[list[_Updates]]) -> None:
-        self._handles, self._updates, self._kept = handles, updates, kept
+    def __init__(
+        self, handles: list[Any], hooks: _GradientHooks, kept: list[list[_GradientHooks]]
+    ) -> None:
+        self._handles, self._hooks, self._kept = handles, hooks, kept
 
     def remove(self) -> None:
-        """Let ``optimizer.step()`` make the updates again."""
+        """Remove the hooks, so that ``optimizer.step()`` makes the updates again."""
         for handle in self._handles:
             handle.remove()
         for keeper in self._kept:
-            if self._updates in keeper:
-                keeper.remove(self._updates)
+            if self._hooks in keeper:
+                keeper.remove(self._hooks)
 
     def __exit__(self, *error: object) -> None:
         self.remove()
@@ -73,28 +75,28 @@ class StepInBackward(AbstractContextManager["StepInBackward"]):
 def step_in_backward(model: torch.nn.Module, optimizer: INNAprop) -> StepInBackward:
     """Update each parameter of a model in ``backward()``, and free its gradient there.
 
-    The gradients of a model are never in memory all at once. The training loop stays as it is:
-    ``optimizer.step()`` updates what is not the model's, and counts for schedulers. State,
-    groups and state dicts are those of the one optimizer, and the updates are those that
-    ``step()`` would have made.
+    The gradients of a model are never all in memory at the same time. The training loop does not
+    change: ``optimizer.step()`` updates parameters that are not the model's, and counts for
+    schedulers. There is still a single optimizer with its state, groups and state dict, and the
+    updates are those that ``step()`` would have made.
 
-    Every ``backward()`` is an update, so gradients cannot be accumulated over several, clipped by
-    their common norm, or scaled by ``torch.amp.GradScaler``. What is refused, as a learning rate
-    that is not smaller than beta, is refused by ``backward()``.
+    Every ``backward()`` is an update, so gradients cannot be accumulated over several of them,
+    clipped by their global norm, or scaled by ``torch.amp.GradScaler``. Errors of ``step()``, such
+    as a learning rate that is not smaller than beta, are raised by ``backward()``.
 
     Args:
-        model: A module, of whose parameters the optimizer holds some; of any device and dtype,
+        model: A module; the optimizer holds some or all of its parameters. Any device and dtype,
             also after ``torch.distributed.fsdp.fully_shard``.
         optimizer: The optimizer, which stays in use.
 
     Returns:
-        A handle, whose ``remove()`` ends it. It is a context manager too.
+        A handle whose ``remove()`` undoes this. It is also a context manager.
 
     Raises:
         TypeError: optimizer is not an INNAprop.
         ValueError: The optimizer holds no parameter of the model.
         RuntimeError: A module of the model is a DistributedDataParallel or a
-            FullyShardedDataParallel, which are not done with a gradient when it is accumulated.
+            FullyShardedDataParallel, which still need a gradient after it is accumulated.
 
     Example:
         >>> import torch
@@ -116,25 +118,25 @@ def step_in_backward(model: torch.nn.Module, optimizer: INNAprop) -> StepInBackw
                     f"model must not contain a {cls.__name__}, got {type(module).__name__}: it "
                     f"{_AVERAGE_LATER[cls.__name__]}"
                 )
-    updates = _Updates(optimizer)
-    params = [p for p in model.parameters() if p in updates.places and p.requires_grad]
+    hooks = _GradientHooks(optimizer)
+    params = [p for p in model.parameters() if p in hooks.places and p.requires_grad]
     if not params:
         raise ValueError(
             "optimizer must hold parameters of the model, got one that holds none that are trained"
         )
     kept = [_OF_MODELS.setdefault(model, []), optimizer._in_backward]
     for keeper in kept:
-        keeper.append(updates)
-    weakly = weakref.ref(updates)
+        keeper.append(hooks)
+    weakly = weakref.ref(hooks)
 
     def update(p: Tensor) -> None:
-        living = weakly()
-        if living is None:
+        alive = weakly()
+        if alive is None:
             raise RuntimeError(
-                "optimizer is gone, and so is the model: keep one of them as long as gradients of "
-                "the parameters are asked for, or remove() what step_in_backward returned"
+                "the optimizer and the model have been deleted: keep one of them while gradients "
+                "of the parameters are computed, or remove() what step_in_backward returned"
             )
-        living.make(p)
+        alive.update(p)
 
     handles = [p.register_post_accumulate_grad_hook(update) for p in params]  # type: ignore[no-untyped-call]
-    return StepInBackward(handles, updates, kept)
+    return StepInBackward(handles, hooks, kept)

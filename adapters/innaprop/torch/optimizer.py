@@ -1,4 +1,4 @@
-"""The optimizer: options, groups, state, and which form does the work."""
+"""The optimizer: options, parameter groups, state, and the choice of the form."""
 
 from array import array
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row, traced
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.forms.triton import kernel_of
 from innaprop.torch.options import (
     FLAGS,
@@ -30,7 +30,7 @@ from innaprop.torch.plan import (
     make_plan,
     options_of,
 )
-from innaprop.torch.state import (
+from innaprop.torch.state_dict import (
     MANTISSA,
     PACKED,
     as_saved,
@@ -54,58 +54,56 @@ _DTYPES = (
     torch.complex128,
 )
 _layout: Callable[[Any], torch.layout] = attrgetter("layout")
-_WIDE_STATE = ("momentum_buffer", "exp_avg_sq", "psi")
+_FLOAT_STATE = ("momentum_buffer", "exp_avg_sq", "psi")
 _FUSED_ON = ("cpu", "cuda")
 
 
 class INNAprop(torch.optim.Optimizer):
-    """INNAprop, with AdamW's memory: two tensors of state per parameter.
+    """INNAprop. Its state is as large as AdamW's: two tensors per parameter.
 
     Args:
         params: Parameters, named parameters or parameter groups, as every optimizer of
-            ``torch.optim`` takes them; float32, float64, bfloat16, float16 or complex (taken
-            as two reals), dense, of any shape. All options can be set per group. A parameter
-            listed twice, of which PyTorch warns, is updated once.
+            ``torch.optim`` takes them; float32, float64, bfloat16, float16 or complex (updated
+            as pairs of reals), dense, of any shape. All options can be set per group. A parameter
+            that is listed twice (PyTorch warns) is updated once.
         lr: Learning rate, the paper's gamma, >= 0, and smaller than beta at every step; a float
             or a tensor of one element. Default 1e-3.
-        alpha: Viscous damping, >= 0; a number, or a callable that takes the number of updates
-            made before (0 at the first; a 0-d tensor with capturable and in torch.compile) and
-            returns one. Default 0.1.
+        alpha: Viscous damping, >= 0; a number, or a schedule: a callable that takes the number of
+            previous updates (0 at the first; a 0-d tensor with capturable and in torch.compile)
+            and returns a number. Default 0.1.
         beta: Newtonian damping, > 0; like alpha. Default 0.9.
-        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        sigma: Decay rate of the second moment (Adam's beta2), in [0, 1). Default 0.999.
         eps: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of lr, the paper's lambda, >= 0. Default 0.01.
-        maximize: Follow the gradient up, not down. Default False.
-        foreach: Use ``torch._foreach`` operations (True), or update a tensor at a time (False).
-            Default None: a kernel wherever there is one, else True.
-        capturable: Keep the step count on the parameter's device and read nothing from there,
-            so that a CUDA graph can hold the step. Default False.
-        fused: Use one kernel for all parameters, the fastest: in C on the CPU, in Triton on
-            CUDA devices. It is compiled on first use. Default None: where there is one, unless
-            foreach says otherwise. With True the optimizer warns once where there is none, and
-            goes on with foreach.
-        residual: Keep 16 more bits for every bfloat16 and float16 parameter, such that both
-            together are the float32 trajectory. Without, small steps vanish in the rounding.
-            Default True.
-        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says.
-            Without, the parameter decays by lr times weight_decay and nothing else, as in AdamW.
-            Default True.
-        state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
-            bfloat16 and float16 parameters. Default 32.
-        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default 0.
+        maximize: Maximize the objective instead of minimizing it. Default False.
+        foreach: Use ``torch._foreach`` operations (True), or update one tensor at a time (False).
+            Default None: a kernel if available, else True.
+        capturable: Keep the step count on the parameter's device and never read from the device,
+            so that the step can be captured in a CUDA graph. Default False.
+        fused: Use one kernel for all parameters, which is fastest: in C on the CPU, in Triton on
+            CUDA devices. It is compiled on first use. Default None: if available, unless foreach
+            is set. If it is True and no kernel is available, the optimizer warns once and uses
+            foreach.
+        residual: Keep 16 more bits for every bfloat16 and float16 parameter, so that both together
+            are float32 master weights. Otherwise small steps are lost in rounding. Default True.
+        decay_momentum: Whether weight decay also changes the momentum, as in Algorithm 1. If not,
+            each parameter only decays by lr times weight_decay, as in AdamW. Default True.
+        state_bits: Bits of the momentum and of the second moment, each: 32; or 16, for float32,
+            bfloat16 and float16 parameters only. Default 32.
+        seed: Seed of the stochastic rounding of a 16-bit state; any integer. Default 0.
 
     Raises:
         TypeError: An option is of the wrong type, or a parameter of another dtype; float64 and
             complex ones with state_bits=16.
         ValueError: An option is outside its range, or two options exclude each other.
-        RuntimeError: fused is True and a parameter is not real, or on a device that is not the
-            CPU, CUDA or meta (from which it has to be moved before the first step).
+        RuntimeError: fused is True and a parameter is complex, or on a device other than the CPU,
+            CUDA or meta (from which it must be moved before the first step).
 
-    State per parameter: ``step`` (updates made, a float64 scalar), ``momentum_buffer`` and
-    ``exp_avg_sq`` (like the parameter, in float32 for 16-bit ones), all starting at zero; for
-    with state_bits=16 ``packed_state`` (int32, like the parameter) in place of these two; for
-    16-bit parameters ``residual`` (int16), and ``residual_mantissa``, an integer: 7 where the
-    residual is for bfloat16, 10 where it is for float16. What else is put there is kept.
+    State per parameter: ``step`` (number of updates, a float64 scalar), ``momentum_buffer`` and
+    ``exp_avg_sq`` (like the parameter, in float32 for 16-bit ones), all starting at zero. With
+    state_bits=16, ``packed_state`` (int32, like the parameter) replaces the latter two. 16-bit
+    parameters also have ``residual`` (int16) and ``residual_mantissa``, an integer: 7 if the
+    residual is for bfloat16, 10 if it is for float16. Other entries that users add are kept.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
 
@@ -167,17 +165,17 @@ class INNAprop(torch.optim.Optimizer):
                 group.setdefault(option, default)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, with options of its own where it names them.
+        """Add a group of parameters, with its own values of the options that it contains.
 
         Args:
             param_group: ``{"params": ..., **options}``.
 
         Raises:
-            TypeError: It is no dict with ``params``, an option is of the wrong type, or a
-                parameter of another dtype. Nothing has been added then.
+            TypeError: It is not a dict with ``params``, an option is of the wrong type, or a
+                parameter of another dtype. Nothing is added then.
             ValueError: An option is outside its range. Likewise.
-            RuntimeError: fused is True and a parameter is not real, or on a device that is not
-                the CPU, CUDA or meta. Likewise.
+            RuntimeError: fused is True and a parameter is complex, or on a device other than the
+                CPU, CUDA or meta. Likewise.
         """
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(
@@ -189,13 +187,13 @@ class INNAprop(torch.optim.Optimizer):
         params = param_group["params"]
         if isinstance(params, Tensor):
             params = [params]
-        elif not isinstance(params, set):  # The base class refuses sets: they have no order.
-            # A generator can be read once only, and the base class has to read it too.
+        elif not isinstance(params, set):  # The base class rejects sets, which have no order.
+            # A generator can be read only once, and the base class needs it too.
             params = list(params)
         for param in params:
             tensor = param[1] if isinstance(param, tuple) else param
             if not isinstance(tensor, Tensor):
-                continue  # The base class says so.
+                continue  # The base class raises.
             if tensor.dtype not in _DTYPES:
                 raise TypeError(
                     "params must be float32, float64, bfloat16, float16, complex64 or "
@@ -228,8 +226,7 @@ class INNAprop(torch.optim.Optimizer):
             What the closure returned, or None.
 
         Raises:
-            TypeError: An option of a group has become one of the wrong type. Nothing has changed
-                then.
+            TypeError: An option of a group was set to a wrong type. Nothing is changed then.
             ValueError: An option is outside its range, lr >= beta, or the state of a parameter
                 does not fit it. Likewise.
             RuntimeError: A gradient is sparse, or fused is True and a parameter is not on the
@@ -239,11 +236,13 @@ class INNAprop(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._update([[p for p in g["params"] if p.grad is not None] for g in self.param_groups])
+        self._update_params(
+            [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        )
         return loss
 
-    def _update(self, active: list[list[Tensor]]) -> None:
-        """Make one update of parameters that have gradients, given group by group."""
+    def _update_params(self, active: list[list[Tensor]]) -> None:
+        """Make one update of parameters with gradients, which are listed by group."""
         if torch.compiler.is_compiling() or any(is_fake(ps[0]) for ps in active if ps):
             for group, params in zip(self.param_groups, active, strict=True):
                 self._step_traced(group, params)
@@ -269,12 +268,12 @@ class INNAprop(torch.optim.Optimizer):
     def _prepared(
         self, call: Call, gathered: Gathered
     ) -> tuple[Gathered, list[tuple[Coefficients, Any]], "array[int]"]:
-        """Return a call's rows, with their scalars: sets, and which row takes which."""
+        """Return a call's rows, the sets of scalars, and the index of each row's set."""
         own = gathered.picked(call.places)
         reads = call.form.FORM.reads_scalars
         scales = [self._gradient_scale(group, reads=reads) for group in self.param_groups]
         if own.params and self.param_groups[own.groups[0]]["capturable"] and not reads:
-            # The counts are on the device, and stay unread.
+            # The counts stay on the device.
             sets = []
             for i, group in enumerate(self.param_groups):
                 steps = [step for step, of in zip(own.steps, own.groups, strict=True) if of == i]
@@ -304,7 +303,7 @@ class INNAprop(torch.optim.Optimizer):
         return own, sets, which
 
     def _health_check(self) -> None:
-        # PyTorch's own: a step in a CUDA graph must be capturable. Older ones call it otherwise.
+        # PyTorch checks that a captured step is capturable; older versions use the second name.
         for name in (
             "_accelerator_graph_capture_health_check",
             "_cuda_graph_capture_health_check",
@@ -315,7 +314,7 @@ class INNAprop(torch.optim.Optimizer):
                 return
 
     def _check(self, group: dict[str, Any], active: list[Tensor]) -> None:
-        """Refuse what can be refused, before anything is changed."""
+        """Check everything that can be checked before anything is changed."""
         check_options(group)
         check_step_size(group["lr"], group["beta"])
         for layout in {*map(_layout, (p.grad for p in active))} - {torch.strided}:
@@ -324,11 +323,11 @@ class INNAprop(torch.optim.Optimizer):
                 "embedding with sparse=False, or give its parameters to torch.optim.SparseAdam"
             )
         if has_schedules(group) and not group["capturable"]:
-            for updates in {self._updates(p) for p in active}:
+            for updates in {self._step_count(p) for p in active}:
                 check_step_size(group["lr"], numbers_at(group, updates)["beta"])
 
     def _gather(self, active: list[list[Tensor]]) -> tuple[Gathered, Plan]:
-        """Return all rows, and the plan of their update: the last one, where it holds."""
+        """Return all rows and the plan of their update, which is cached while it is valid."""
         gathered = gather(self.param_groups, active, self.state)
         facts = None if gathered is None else facts_of(gathered)
         options = options_of(self.param_groups)
@@ -353,7 +352,7 @@ class INNAprop(torch.optim.Optimizer):
         return gathered, self._plan
 
     def _check_parameter(self, p: Tensor, group: dict[str, Any]) -> None:
-        """Refuse a parameter that its group, its gradient or its state does not fit."""
+        """Raise if a parameter does not fit its group, its gradient or its state."""
         if group["fused"] and p.device.type not in _FUSED_ON:
             raise RuntimeError(
                 f"fused=True needs parameters on cpu or cuda at the step, got one on {p.device}; "
@@ -371,7 +370,7 @@ class INNAprop(torch.optim.Optimizer):
                 f"them, got only {', '.join(map(str, state))}"
             )
         others = {"gradient": p.grad, **state}
-        for name in ("gradient", *_WIDE_STATE, PACKED, "residual"):
+        for name in ("gradient", *_FLOAT_STATE, PACKED, "residual"):
             other = others.get(name)
             if other is not None and other.shape != p.shape:
                 raise ValueError(
@@ -380,7 +379,7 @@ class INNAprop(torch.optim.Optimizer):
                 )
 
     def _step_traced(self, group: dict[str, Any], active: list[Tensor]) -> None:
-        """Make one update as ``torch.compile`` can trace it: no number is read off a tensor."""
+        """Make one update that ``torch.compile`` can trace: no tensor's value is read."""
         skip = getattr(self, "found_inf", None)
         scale = self._gradient_scale(group, reads=False)
         for p in dict.fromkeys(active):
@@ -398,9 +397,9 @@ class INNAprop(torch.optim.Optimizer):
             traced.update([Row(plain(p), gradient_of(p), m, v, residual)], c, scale, skip)
 
     def _complete_state(self, p: Tensor, group: dict[str, Any]) -> None:
-        """Create what is missing of a parameter's state."""
+        """Create missing entries of a parameter's state, and cast or move the others."""
         state = self.state[p]
-        dtype = torch.float32 if p.dtype in NARROW else p.dtype
+        dtype = torch.float32 if p.dtype in SIXTEEN_BITS else p.dtype
         device = p.device if group["capturable"] else torch.device("cpu")
         if "step" not in state:
             state["step"] = torch.zeros((), dtype=count_dtype(device), device=device)
@@ -410,14 +409,14 @@ class INNAprop(torch.optim.Optimizer):
                 for name in ("momentum_buffer", "exp_avg_sq"):
                     state[name] = torch.zeros_like(p, dtype=dtype)
         state["step"] = state["step"].to(device, count_dtype(device))
-        for name in _WIDE_STATE:
+        for name in _FLOAT_STATE:
             value = state.get(name)
-            # The parameter may have been given another dtype since.
+            # The parameter may have been converted since.
             if value is not None and (value.dtype != dtype or value.device != p.device):
                 state[name] = value.to(p.device, dtype)
         if PACKED in state and state[PACKED].device != p.device:
             state[PACKED] = state[PACKED].to(p.device)
-        if p.dtype not in NARROW or not group["residual"]:
+        if p.dtype not in SIXTEEN_BITS or not group["residual"]:
             for name in ("residual", "residual_mantissa"):
                 state.pop(name, None)
         else:
@@ -428,16 +427,16 @@ class INNAprop(torch.optim.Optimizer):
                 state["residual"] = residual.to(p.device, torch.int16)
             state["residual_mantissa"] = MANTISSA[p.dtype]
         if "psi" in state:
-            # The authors' state: only now is the parameter sure to be the one it belongs to.
-            numbers = numbers_at(group, max(self._updates(p) - 1, 0))
+            # The authors' state. Converted only now, since the parameters may be loaded later.
+            numbers = numbers_at(group, max(self._step_count(p) - 1, 0))
             state["momentum_buffer"] = momentum.momentum_from_psi(
                 master_weights_of(p, state), state["psi"], **numbers
             )
-            # Last, so that whoever interrupts finds one of them.
+            # Last, so that one of the two exists if this is interrupted.
             del state["psi"]
         store_state(p, state, group)
 
-    def _updates(self, p: Tensor) -> int:
+    def _step_count(self, p: Tensor) -> int:
         state = self.state.get(p, {})
         return int(state["step"].item()) if "step" in state else 0
 
@@ -470,8 +469,8 @@ class INNAprop(torch.optim.Optimizer):
     def _step_supports_amp_scaling(self) -> bool:
         """Whether torch.amp.GradScaler leaves unscaling and skipping to the step.
 
-        Where a kernel was asked for and is there. By default the scaler does it: trainers that
-        clip gradients refuse an optimizer that unscales them itself.
+        Only with fused=True and an available kernel. By default the scaler does it, since trainers
+        that clip gradients reject optimizers that unscale them.
         """
         return any(
             group["fused"] and kernel is not None and not isinstance(kernel.load(), str)
@@ -480,7 +479,7 @@ class INNAprop(torch.optim.Optimizer):
         )
 
     def _gradient_scale(self, group: dict[str, Any], *, reads: bool) -> Any:
-        """Return the factor of the gradients: a number, or unread where GradScaler has one."""
+        """Return the factor of the gradients: a number; or GradScaler's tensor, unless reads."""
         sign = -1.0 if group["maximize"] else 1.0
         grad_scale = getattr(self, "grad_scale", None)
         if grad_scale is None:
@@ -488,26 +487,26 @@ class INNAprop(torch.optim.Optimizer):
         return sign / (float(grad_scale.item()) if reads else grad_scale)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state dict: one of this class, or of the authors' optimizer.
+        """Load a state dict of this class, or of the authors' optimizer.
 
-        The tensors given stay the caller's. State is cast to the parameters' devices, and
-        to float32 for 16-bit parameters. Options that the dict lacks keep their values; so do
-        alpha and beta where it has None, which stands for a schedule. state_bits keeps its value
-        always: a state of other bits is made one of these.
+        Tensors are copied. State is moved to the parameters' devices, and cast to float32 for
+        16-bit parameters. Options that the dict lacks keep their values; so do alpha and beta if
+        they are None in it, which stands for a schedule. state_bits always keeps its value: state
+        with another number of bits is converted.
 
-        The authors' state has the paper's psi in place of the momentum, which is found at the
-        first use from psi, the parameter, and the group's alpha and beta: the model's weights
-        may be loaded later.
+        The authors' state has the paper's psi in place of the momentum. The momentum is computed
+        at the first use, from psi, the parameter, and the group's alpha and beta, so the model's
+        weights may be loaded later.
 
         Args:
             state_dict: What ``state_dict()`` returned.
 
         Raises:
-            TypeError: An option in it is of the wrong type. Nothing has changed then.
-            ValueError: The dict is not of this optimizer: other groups, other shapes, entries
-                missing, an option outside its range. Nothing has changed then.
+            TypeError: An option in it is of the wrong type. Nothing is changed then.
+            ValueError: The dict does not fit this optimizer: groups or shapes differ, entries are
+                missing, or an option is outside its range. Nothing is changed then.
         """
-        # As the base class does, whose casts are not those of this state.
+        # Like the base class, which would cast the state wrongly.
         state_dict = state_dict.copy() if isinstance(state_dict, dict) else state_dict
         for hook in getattr(self, "_optimizer_load_state_dict_pre_hooks", {}).values():
             state_dict = hook(self, state_dict) or state_dict
@@ -518,10 +517,10 @@ class INNAprop(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the options; None stands for a schedule of alpha or beta.
 
-        A residual that is sharded over processes is int32 in it: neither gloo nor NCCL can
-        send int16, as gathering the whole state takes.
+        Residuals that are sharded over processes are int32 in it, since neither gloo nor NCCL can
+        send int16, which gathering the full state requires.
         """
-        # First of all hooks: those of users may make of the dict what they like.
+        # Before the hooks of users, who may change the dict.
         first = self.register_state_dict_post_hook(as_saved, prepend=True)
         try:
             return super().state_dict()
@@ -530,13 +529,13 @@ class INNAprop(torch.optim.Optimizer):
 
     @torch.no_grad()
     def master_weights(self, parameter: Tensor) -> Tensor:
-        """Return a parameter's master weights: for a 16-bit one, the float32 that it follows.
+        """Return a parameter's master weights: float32 for a 16-bit parameter.
 
         Args:
             parameter: One of the optimizer's parameters.
 
         Returns:
-            A new tensor like the parameter; of a 16-bit one with its residual, in float32.
+            A new tensor like the parameter; a 16-bit one is combined with its residual in float32.
 
         Raises:
             ValueError: The optimizer does not hold this parameter.
@@ -566,7 +565,7 @@ class INNAprop(torch.optim.Optimizer):
             return state["psi"].clone()  # type: ignore[no-any-return]
         theta = master_weights_of(parameter, state)
         m, _ = moments_of(parameter, state)
-        updates = self._updates(parameter)
+        updates = self._step_count(parameter)
         psi: Tensor = momentum.psi_from_momentum(
             theta,
             torch.zeros_like(theta) if m is None else m,

@@ -13,7 +13,7 @@ NAMES = {"gamma": "lr"}
 SCALARS = ("alpha", "beta", "sigma", "eps", "weight_decay")
 SCHEDULABLE = ("alpha", "beta")
 
-# What a group has that an older state dict may lack.
+# Options that an older state dict may lack, with their defaults.
 FLAGS: Mapping[str, bool | None] = {
     "maximize": False,
     "foreach": None,
@@ -24,13 +24,13 @@ FLAGS: Mapping[str, bool | None] = {
 }
 
 STORAGE: Mapping[str, int] = {"state_bits": 32, "seed": 0}
-"""How state is stored: options that are whole numbers."""
+"""Integer options of the storage of state, with their defaults."""
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that are not those of an INNAprop parameter group.
+    """Raise if a parameter group's options are invalid.
 
-    Whether lr is smaller than beta ``check_step_size`` says: until the step a scheduler may set it.
+    ``check_step_size`` checks lr < beta at the step, since a scheduler may still change lr.
 
     Raises:
         TypeError: An option is of the wrong type.
@@ -53,11 +53,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_step_size(lr: Any, beta: Any) -> None:
-    """Refuse to make an update whose lr is not smaller than beta.
+    """Raise if lr is not smaller than beta.
 
     Args:
         lr: A number, or a tensor of one element.
-        beta: A number; anything else passes.
+        beta: A number; anything else is not checked.
 
     Raises:
         ValueError: lr >= beta.
@@ -67,14 +67,14 @@ def check_step_size(lr: Any, beta: Any) -> None:
 
 
 def _readable(lr: Any) -> Any:
-    """Return lr as a number; 0 where reading it off its device would stop the host."""
+    """Return lr as a number; 0 if reading it from its device would synchronise."""
     if not isinstance(lr, Tensor):
         return lr
     return lr.item() if lr.device.type == "cpu" else 0.0
 
 
-def kernel_is_asked_for(options: Mapping[str, Any]) -> bool:
-    """Return whether a group takes a kernel where there is one: by its wish, or by default."""
+def uses_kernel(options: Mapping[str, Any]) -> bool:
+    """Return whether a group uses a kernel if available, explicitly or by default."""
     if options["fused"] is None:
         return options["foreach"] is None
     return bool(options["fused"])
@@ -85,7 +85,7 @@ def _is_schedule(key: str, value: Any) -> bool:
 
 
 def plain_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with NumPy's scalars as floats, which every ``torch.load`` can read."""
+    """Return options with NumPy scalars as floats, which ``torch.load`` can always read."""
     return {
         key: float(value)
         if key in ("lr", *SCALARS) and isinstance(value, Real) and not isinstance(value, int)
@@ -100,10 +100,10 @@ def has_schedules(options: Mapping[str, Any]) -> bool:
 
 
 def numbers_at(options: Mapping[str, Any], updates: Any) -> dict[str, Any]:
-    """Return alpha and beta as numbers, for the update that ``updates`` others came before.
+    """Return alpha and beta as numbers, for the update after ``updates`` previous ones.
 
     Raises:
-        TypeError, ValueError: A schedule has given a number outside its range.
+        TypeError, ValueError: A schedule returned a number outside its range.
     """
     values = {
         key: _at(options[key], updates) if callable(options[key]) else float(options[key])
@@ -116,7 +116,7 @@ def numbers_at(options: Mapping[str, Any], updates: Any) -> dict[str, Any]:
 
 
 def _at(schedule: Callable[[Any], Any], updates: Any) -> Any:
-    """Call a schedule with a count, or with each of several."""
+    """Call a schedule with a count, or with each count of a vector."""
     if not isinstance(updates, Tensor) or updates.dim() == 0:
         return schedule(updates)
     values = [schedule(count) for count in updates.unbind()]

@@ -1,4 +1,4 @@
-"""Tensors as the implementations take them: plain, real, and of this process."""
+"""Tensors as the forms take them: plain, real, and local to this process."""
 
 from typing import Any
 
@@ -11,33 +11,33 @@ PLAIN = {*c.PLAIN}
 
 
 def local(tensor: Any) -> Any:
-    """Return the part of a DTensor that this process holds, and any other tensor itself."""
-    # The tuple: PyTorch before 2.9 does not trace the question to a set.
+    """Return the local shard of a DTensor, and any other tensor unchanged."""
+    # A tuple, since PyTorch before 2.9 cannot trace membership in a set.
     if type(tensor) in c.PLAIN:
         return tensor
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    # What a collective operation returns before it has ended.
+    # An asynchronous collective returns a tensor to wait for.
     return tensor.wait() if hasattr(tensor, "wait") else tensor
 
 
 def plain(tensor: Any) -> Any:
-    """Return what this process holds of a tensor; of complex numbers a view as reals."""
+    """Return the local shard of a tensor; of a complex one its view as reals."""
     tensor = local(tensor)
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def is_fake(tensor: Any) -> bool:
-    """Return whether a tensor is one of ``FakeTensorMode``, which has no data to read."""
+    """Return whether a tensor is from ``FakeTensorMode``, and so has no data."""
     return hasattr(local(tensor), "fake_mode")
 
 
 def gradient_of(parameter: Tensor) -> Any:
-    """Return a parameter's gradient as ``plain`` does, placed as the parameter is."""
+    """Return a parameter's gradient like ``plain``, with the parameter's placements."""
     gradient: Any = parameter.grad
     placements = getattr(parameter, "placements", None)
     if placements is not None and gradient.placements != placements:
-        # A replicated parameter may have a gradient that is still to be summed.
+        # A replicated parameter may have a partial gradient, which is summed here.
         gradient = gradient.redistribute(gradient.device_mesh, placements)
     gradient = local(gradient)
     return torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient

@@ -1,9 +1,9 @@
-"""Which parameters one call of a form updates, worked out once and kept as long as it holds.
+"""The assignment of parameters to calls of forms, cached as long as it is valid.
 
-Sorting hundreds of parameters costs more than updating them, if they are small. A plan holds until
-something that it follows from has changed: which parameters have gradients, where they and their
-state lie, their dtypes, an option. It knows addresses and holds no tensor, so that state that is
-moved elsewhere is freed.
+Sorting hundreds of small parameters costs more than updating them. A plan is valid until something
+that it depends on changes: which parameters have gradients, the addresses of parameters and state,
+their dtypes, an option. It contains addresses but no tensors, so that it does not keep old state
+alive.
 """
 
 import functools
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row, foreach, single_tensor
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.forms.triton import kernel_of
-from innaprop.torch.options import FLAGS, kernel_is_asked_for
+from innaprop.torch.options import FLAGS, uses_kernel
 from innaprop.torch.plain import PLAIN, gradient_of, local, plain
-from innaprop.torch.state import PACKED
+from innaprop.torch.state_dict import PACKED
 
 _dtype: Callable[[Tensor], torch.dtype] = attrgetter("dtype")
 _OF_32_BITS = ("momentum_buffer", "exp_avg_sq")
@@ -30,18 +30,18 @@ _momentum_buffer, _exp_avg_sq, _step = map(itemgetter, (*_OF_32_BITS, "step"))
 
 
 class Gathered(NamedTuple):
-    """The parameters that have gradients, with what their update reads and writes."""
+    """The parameters that have gradients, with the tensors of their update."""
 
     params: list[Tensor]
     groups: list[int]
-    """Of each the place of its group."""
+    """The index of each parameter's group."""
     rows: Row
     """A row whose fields are lists of plain tensors."""
     steps: list[Tensor]
-    """The counts of updates made."""
+    """The step counts."""
 
     def picked(self, places: Sequence[int] | None) -> "Gathered":
-        """Return those at some places; None stands for all."""
+        """Return those at some positions; None stands for all."""
         if places is None:
             return self
         columns: tuple[list[Any], ...] = self.params, self.groups, self.steps, *self.rows
@@ -56,9 +56,9 @@ class Gathered(NamedTuple):
 def gather(
     groups: Sequence[dict[str, Any]], active: Sequence[list[Tensor]], state: dict[Any, Any]
 ) -> Gathered | None:
-    """Return all rows, group by group; None if a state is not complete.
+    """Return all rows, group by group; None if a state is incomplete.
 
-    Runs at every step: what it does for each tensor is done by C code.
+    Runs at every step, so loops over tensors are left to C code such as ``map``.
     """
     params = [p for of_group in active for p in of_group]
     places = [i for i, of_group in enumerate(active) for _ in of_group]
@@ -78,9 +78,9 @@ def gather(
             vs = list(map(_exp_avg_sq, states))  # type: ignore[arg-type]
         steps = list(map(_step, states))  # type: ignore[arg-type]
         residuals: list[Any] = [None] * len(params)
-        if not dtypes.isdisjoint(NARROW):
+        if not dtypes.isdisjoint(SIXTEEN_BITS):
             residuals = [
-                s["residual"] if groups[i]["residual"] and p.dtype in NARROW else None  # type: ignore[index]
+                s["residual"] if groups[i]["residual"] and p.dtype in SIXTEEN_BITS else None  # type: ignore[index]
                 for i, p, s in zip(places, params, states, strict=True)
             ]
     except (KeyError, TypeError):
@@ -101,11 +101,11 @@ class Call:
     form: Any
     """The form's module."""
     places: list[int] | None
-    """Where they stand among all that were gathered; None if they are all."""
+    """Their positions in ``Gathered``; None if it is all of them."""
     layout: Any
-    """What the form keeps of them."""
+    """The form's cache for these rows."""
     groups: "array[int]"
-    """Of each row the place of its group."""
+    """The index of each row's group."""
 
 
 @dataclass
@@ -113,19 +113,19 @@ class Plan:
     """The calls that make an update."""
 
     options: list[Any]
-    """The options that it follows from, of all groups."""
+    """The options that it depends on, of all groups."""
     facts: list[Any]
-    """What it follows from of every row."""
+    """What it depends on of each row."""
     calls: list[Call]
 
 
 def options_of(groups: Sequence[dict[str, Any]]) -> list[Any]:
-    """Return the options that a plan follows from."""
+    """Return the options that a plan depends on."""
     return [group[name] for group in groups for name in (*FLAGS, "state_bits")]
 
 
 def facts_of(gathered: Gathered) -> list[Any]:
-    """Return of every row what a plan follows from, of parameter, gradient and state."""
+    """Return what a plan depends on of each row's parameter, gradient and state."""
     rows = gathered.rows
     return list(
         zip(
@@ -143,19 +143,19 @@ def facts_of(gathered: Gathered) -> list[Any]:
 
 
 def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
-    """Sort rows, whose state exists, into calls.
+    """Sort rows with complete state into buckets, one call each.
 
     A parameter that is listed twice is updated once.
     """
-    sorted_: dict[Any, list[int]] = {}
+    buckets: dict[Any, list[int]] = {}
     once = {id(p): place for place, p in reversed([*enumerate(gathered.params)])}
     for form, places in _forms(gathered, groups, sorted(once.values())):
         rows = gathered.picked(places).single_rows()
         for place, row in zip(places, rows, strict=True):
             capturable = groups[gathered.groups[place]]["capturable"]
-            sorted_.setdefault((form, form.alike(row), capturable), []).append(place)
+            buckets.setdefault((form, form.bucket_key(row), capturable), []).append(place)
     calls = []
-    for (form, *_), places in sorted_.items():
+    for (form, *_), places in buckets.items():
         own = gathered.picked(places)
         everything = len(places) == len(gathered.params)
         layout = form.Layout(own.rows, own.steps)
@@ -166,18 +166,18 @@ def make_plan(gathered: Gathered, groups: Sequence[dict[str, Any]]) -> Plan:
 def _forms(
     gathered: Gathered, groups: Sequence[dict[str, Any]], wanted: Sequence[int]
 ) -> Iterator[tuple[Any, list[int]]]:
-    """Yield forms and the places of their rows: the fastest that work, where groups leave it."""
+    """Yield forms and the positions of their rows: the fastest that the options allow."""
     wishes: dict[Any, list[int]] = {}
     for place in wanted:
         device = gathered.rows.theta[place].device
         wishes.setdefault((gathered.groups[place], device), []).append(place)
     for (i, device), places in wishes.items():
         group, kernel = groups[i], kernel_of(device)
-        if not kernel_is_asked_for(group):
+        if not uses_kernel(group):
             yield foreach if group["foreach"] else single_tensor, places
         elif kernel is None or isinstance(reason := kernel.load(), str):
             if kernel is not None and group["fused"]:
-                _warn_once(f"INNAprop goes on with foreach=True instead of fused=True: {reason}")
+                _warn_once(f"INNAprop uses foreach=True instead of fused=True: {reason}")
             yield foreach, places
         elif kernel.takes(gathered.picked(places).rows):
             yield kernel, places

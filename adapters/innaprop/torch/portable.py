@@ -1,4 +1,4 @@
-"""The optimizer's state as every framework reads it, and back."""
+"""Conversion between the optimizer's state and the portable state."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innaprop.forms.foreach import NARROW
+from innaprop.forms.foreach import SIXTEEN_BITS
 from innaprop.portable.fitting import Target, by_name, check_unique, fitted, shared_numbers
 from innaprop.portable.snapshot import (
     HYPERPARAMETERS,
@@ -18,7 +18,7 @@ from innaprop.portable.snapshot import (
 )
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import NAMES, check_step_size, numbers_at
-from innaprop.torch.state import moments_of, residual_of
+from innaprop.torch.state_dict import moments_of, residual_of
 from innaprop_core import momentum
 
 _OPTIONS = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}
@@ -32,7 +32,7 @@ class _Row(NamedTuple):
 
 @torch.no_grad()
 def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
-    """Return what the optimizer has come to, as ``innaprop.save_state`` says."""
+    """Return the optimizer's state for ``innaprop.save_state``."""
     states = {
         row.name: _state(optimizer, row.parameter, optimizer.param_groups[row.group])
         for row in _rows(optimizer, parameters)
@@ -41,20 +41,20 @@ def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
 
 
 def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -> INNAprop:
-    """Take over a state, as ``innaprop.load_state`` says."""
+    """Load a state into the optimizer, for ``innaprop.load_state``."""
     rows = list(_rows(optimizer, parameters))
     targets = {
         row.name: Target(
             tuple(row.parameter.shape),
             _dtype(row.parameter),
-            row.parameter.dtype in NARROW and optimizer.param_groups[row.group]["residual"],
+            row.parameter.dtype in SIXTEEN_BITS and optimizer.param_groups[row.group]["residual"],
         )
         for row in rows
     }
     states = fitted(state, targets)
     groups = []
     for i, group in enumerate(optimizer.param_groups):
-        # What a state dict of this optimizer is known by.
+        # An option by which a state dict is recognised as this optimizer's.
         saved = {"sigma": group["sigma"], "params": [r.name for r in rows if r.group == i]}
         if sets:
             numbers = shared_numbers((name, states[name]) for name in saved["params"])
@@ -64,7 +64,7 @@ def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -
                     saved[_OPTIONS[key]] = torch.full_like(own, number)
                 elif not callable(own):
                     saved[_OPTIONS[key]] = number
-        # A file's learning rate may not go with a beta that stays ours; no scheduler would mend it.
+        # The file's learning rate may be too large for a beta that keeps its value.
         both = {**group, **saved}
         if sets:
             check_step_size(both["lr"], both["beta"])
@@ -110,7 +110,7 @@ def _state(optimizer: INNAprop, p: Tensor, group: dict[str, Any]) -> ParameterSt
     theta = optimizer.master_weights(p)
     psi = optimizer.psi(p)
     m, v = moments_of(p, state)
-    if "psi" in state:  # The authors' state, before its first use here.
+    if "psi" in state:  # The authors' state, not yet converted.
         m = momentum.momentum_from_psi(theta, psi, **numbers_at(group, max(step - 1, 0)))
     else:
         m = torch.zeros_like(theta) if m is None else m
@@ -127,7 +127,7 @@ def _state(optimizer: INNAprop, p: Tensor, group: dict[str, Any]) -> ParameterSt
 
 
 def _saved(state: ParameterState) -> dict[str, Any]:
-    """Return a parameter's state as a state dict has it."""
+    """Return a parameter's state in the layout of a state dict."""
     saved = {
         "step": state.step,
         "momentum_buffer": torch.tensor(state.momentum),

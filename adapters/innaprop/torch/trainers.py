@@ -1,4 +1,4 @@
-"""Where trainers name an optimizer: registries, and options that are written in a string."""
+"""For trainers: registration by name, and options given as a string."""
 
 import importlib
 from typing import Any
@@ -7,21 +7,21 @@ import torch
 
 from innaprop.torch.optimizer import INNAprop
 from innaprop.torch.options import FLAGS, SCALARS, STORAGE
-from innaprop.torch.state import read_state_dict
+from innaprop.torch.state_dict import read_state_dict
 
 _WORDS = {"true": True, "false": False, "none": None}
 _NUMBERS = ("lr", *SCALARS)
 
 
 def register_with_timm(name: str = "innaprop") -> None:
-    """Let timm's ``create_optimizer_v2`` and ``list_optimizers`` know INNAprop by name.
+    """Register INNAprop by name for timm's ``create_optimizer_v2`` and ``list_optimizers``.
 
     Args:
         name: The name, in any case. Default "innaprop".
 
     Raises:
         ModuleNotFoundError: timm is not installed.
-        ImportError: timm has no registry: it is older than 1.0.12.
+        ImportError: timm is older than 1.0.12 and has no registry.
         ValueError: timm has another optimizer of that name.
 
     Example:
@@ -52,9 +52,9 @@ def optimizer_cls_and_kwargs(
 
     Args:
         training_args: ``transformers.TrainingArguments``, of which ``learning_rate`` and the
-            string ``optim_args`` ("alpha=2,beta=2") are read; or such a string. The Trainer
-            itself sets ``weight_decay``, group by group. Default None: all defaults.
-        options: Options of INNAprop, which go before those of the string.
+            string ``optim_args`` ("alpha=2,beta=2") are used; or such a string. The Trainer
+            itself sets ``weight_decay`` per group. Default None: all defaults.
+        options: Options of INNAprop, which take precedence over those in the string.
 
     Returns:
         The class and its options, ready for ``Trainer(optimizer_cls_and_kwargs=...)``.
@@ -75,31 +75,31 @@ def optimizer_cls_and_kwargs(
         read["lr"] = training_args.learning_rate
         text = training_args.optim_args
     kwargs = {**read, **_parsed(text or ""), **options}
-    # An optimizer of one parameter says what is not an option, and what its values have to be.
+    # The constructor checks the names and values of the options.
     INNAprop([torch.zeros(1, requires_grad=True)], **kwargs)
     return INNAprop, kwargs
 
 
 def check_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Refuse a state dict that ``INNAprop.load_state_dict`` would refuse.
+    """Raise if ``INNAprop.load_state_dict`` would reject a state dict.
 
-    For engines that put loaded state in place by themselves, as
-    ``torch.distributed.optim.ZeroRedundancyOptimizer`` does: call it before they load.
+    For engines that load state themselves, such as
+    ``torch.distributed.optim.ZeroRedundancyOptimizer``: call it before they load.
 
     Args:
-        optimizer: An optimizer whose groups are INNAprop's, as the engine shows them.
-        state_dict: What is to be loaded. It stays as it is, and so does the optimizer.
+        optimizer: The engine's optimizer, whose parameter groups are INNAprop's.
+        state_dict: The state dict to load. Neither it nor the optimizer is changed.
 
     Raises:
         TypeError: An option in it is of the wrong type.
-        ValueError: It is not of such an optimizer: other groups, other shapes, entries missing,
-            an option outside its range.
+        ValueError: It does not fit the optimizer: groups or shapes differ, entries are missing, or
+            an option is outside its range.
     """
     read_state_dict(optimizer, state_dict)
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """Return the options that a string like "alpha=2,beta=2" names."""
+    """Return the options in a string such as "alpha=2,beta=2"."""
     read: dict[str, Any] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (part.strip() for part in entry.partition("="))

@@ -1,4 +1,4 @@
-"""The state of variables: how it is made, and which belongs to which."""
+"""The state ("slots") of variables: creation, and the index of each variable."""
 
 import contextlib
 from typing import Any, NamedTuple
@@ -8,34 +8,34 @@ import tensorflow as tf
 from innaprop.forms import variables
 
 
-class State(NamedTuple):
-    """What the optimizer keeps for one variable: ``tf.Variable``, placed as that one is."""
+class Slots(NamedTuple):
+    """The state of one variable: each a ``tf.Variable`` with the same placement."""
 
     momentum: Any
-    """Of the variable's shape and ``state_dtype``; of 16 bits, uint32 words that both are in."""
+    """Of the variable's shape and ``state_dtype``; or packed words, uint32."""
     second_moment: Any
-    """Likewise; None with a state of 16 bits."""
+    """Likewise; None if packed."""
     updates: Any
-    """The updates made, a scalar of int64."""
+    """The number of updates, an int64 scalar."""
     residual: Any
-    """int16, of a 16-bit variable's shape; else None."""
+    """int16, of the variable's shape, for a 16-bit variable; else None."""
 
 
 def state_dtype(variable: Any) -> Any:
-    """Return the dtype of a variable's state: its own, float32 for bfloat16 and float16."""
+    """Return the dtype of a variable's state: its own; float32 for bfloat16 and float16."""
     return tf.float32 if variable.dtype.size == 2 else variable.dtype
 
 
-def make_state(variable: Any, with_residual: bool, state_bits: int) -> State:
-    """Make the state of a variable, zero, outside of any function that is being traced.
+def make_slots(variable: Any, with_residual: bool, state_bits: int) -> Slots:
+    """Create the state of a variable, all zero, outside any function that is being traced.
 
     Args:
-        variable: ``tf.Variable`` of a fully defined shape.
+        variable: ``tf.Variable`` of fully defined shape.
         with_residual: Whether a bfloat16 or float16 variable gets a residual.
         state_bits: 32 or 16.
 
     Raises:
-        ValueError: A ``tf.function`` that was traced before is being traced once more.
+        ValueError: A ``tf.function`` that was traced before is being retraced.
     """
     name = variable.name.partition(":")[0]
     dtype = state_dtype(variable)
@@ -47,7 +47,7 @@ def make_state(variable: Any, with_residual: bool, state_bits: int) -> State:
 
     try:
         with scope_of(variable):
-            return State(
+            return Slots(
                 make("momentum", variable.shape, variables.WORDS if packs else dtype),
                 None if packs else make("second_moment", variable.shape, dtype),
                 make("updates", (), tf.int64),
@@ -63,20 +63,20 @@ def make_state(variable: Any, with_residual: bool, state_bits: int) -> State:
 
 
 def scope_of(variable: Any) -> contextlib.AbstractContextManager[Any]:
-    """Return the scope of the strategy under which a variable was made, if there was one."""
+    """Return the scope of the strategy under which a variable was created, if any."""
     if isinstance(variable, tf.distribute.DistributedValues):
         return variable.distribute_strategy.scope()  # type: ignore[no-any-return]
     return contextlib.nullcontext()
 
 
 class Index:
-    """The place of each variable in the lists of state.
+    """The index of each variable in the lists of state.
 
-    A plain object, since ``tf.Module`` would take a dict for something to be saved, and a
-    dict keyed by variables cannot be.
+    A plain object, since ``tf.Module`` would track a dict for saving, and cannot save a dict keyed
+    by variables.
 
-    A deep copy belongs to the copies of the variables where these were copied along, and to
-    the same variables where they were not. Which it is can only be told after all is copied.
+    A deep copy refers to the copies of variables that are copied along, and to the same variables
+    otherwise. Which ones are copied is known only after the whole copy, so it is resolved lazily.
     """
 
     def __init__(self) -> None:
@@ -84,12 +84,12 @@ class Index:
         self._copied: dict[int, Any] | None = None
 
     def append(self, variable: Any) -> None:
-        """Give a variable the next place."""
+        """Give a variable the next index."""
         places = self._resolved()
         places[variable.ref()] = len(places)
 
     def variables(self) -> list[Any]:
-        """Return the variables in the order of their places."""
+        """Return the variables in the order of their indices."""
         return [ref.deref() for ref in self._resolved()]
 
     def __contains__(self, variable: Any) -> bool:

@@ -1,4 +1,4 @@
-"""State dicts: what may be loaded, and how it becomes the optimizer's own."""
+"""State dicts: checks, and conversion to the optimizer's state."""
 
 from collections import defaultdict
 from copy import deepcopy
@@ -9,29 +9,29 @@ import torch
 from torch import Tensor
 
 from innaprop.forms import Row
-from innaprop.forms.foreach import NARROW, WORDS, join, repack, unpacked
+from innaprop.forms.foreach import SIXTEEN_BITS, WORDS, join, repack, unpacked
 from innaprop.torch.options import SCHEDULABLE, check_options
 from innaprop.torch.plain import local
 
 MANTISSA = {torch.bfloat16: 7, torch.float16: 10}
-"""Bits of the mantissa, by which a state dict says what dtype a residual is for."""
+"""Bits of the mantissa; in a state dict they tell the dtype that a residual is for."""
 PACKED = "packed_state"
-"""Momentum and second moment in 16 bits each: words as in ``innaprop_core.packed``."""
+"""The state's entry for packed momentum and second moment, as in ``innaprop_core.packed``."""
 _TENSORS = ("momentum_buffer", "exp_avg_sq")
 _OWN = (*_TENSORS, "psi", PACKED, "residual")
 _AUTHORS = ("exp_avg_sq", "psi")
 _DISTINCTIVE = {"alpha", "beta", "sigma"}
-"""Options that other optimizers of PyTorch do not have."""
+"""Options that other PyTorch optimizers do not have."""
 
 
 def read_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Return the state and groups that an optimizer gets from a state dict, for ``__setstate__``.
+    """Convert a state dict to the state and groups that ``__setstate__`` takes.
 
-    All tensors are new: the base class would keep the caller's where nothing has to be cast,
-    and would cast the state of 16-bit parameters to 16 bits.
+    All tensors are copied: the base class would share the caller's tensors if it need not cast
+    them, and would cast the state of 16-bit parameters to 16 bits.
 
     Raises:
-        TypeError, ValueError: The dict is not of this optimizer, or damaged.
+        TypeError, ValueError: The dict does not fit this optimizer, or is damaged.
     """
     if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= state_dict.keys():
         raise ValueError("state_dict must have the entries 'state' and 'param_groups'")
@@ -59,13 +59,13 @@ def read_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
     saved_state = state_dict["state"]
     of_params = {i for group in saved_groups for i in group["params"]}
     state: dict[Any, Any] = defaultdict(dict)
-    # What belongs to no parameter stays as it is.
+    # Entries that belong to no parameter are kept.
     state.update({key: value for key, value in saved_state.items() if key not in of_params})
     read = []
     for group, saved in zip(groups, saved_groups, strict=True):
-        # None stands for a schedule, which the group has to bring itself.
-        brings = {key for key in SCHEDULABLE if saved.get(key) is None} | {"params", "state_bits"}
-        merged = {**group, **deepcopy({k: v for k, v in saved.items() if k not in brings})}
+        # None stands for a schedule, for which the group keeps its own value.
+        keeps = {key for key in SCHEDULABLE if saved.get(key) is None} | {"params", "state_bits"}
+        merged = {**group, **deepcopy({k: v for k, v in saved.items() if k not in keeps})}
         check_options(merged)
         read.append(merged)
         for p, i in zip(group["params"], saved["params"], strict=True):
@@ -116,10 +116,10 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
             raise ValueError(f"{name} of parameter {i} must be real, got {value.dtype}")
         if name == "exp_avg_sq" and bool((_as_real(value) < 0).any()):
             raise ValueError(f"exp_avg_sq of parameter {i} must not be negative, got one that is")
-        # Laid out like the parameter, which is what kernels need.
+        # With the parameter's strides, as the kernels require.
         state[name] = torch.empty_like(p, dtype=dtype).copy_(value.detach())
     if "residual" in saved:
-        # Dicts that do not say it yet are of a model like this one.
+        # Older dicts lack it; they are assumed to have the model's dtype.
         mantissa = saved.get("residual_mantissa", MANTISSA.get(p.dtype))
         if mantissa not in (None, *MANTISSA.values()):
             raise ValueError(
@@ -132,7 +132,7 @@ def _read_state(saved: Any, p: Tensor, i: Any, group: dict[str, Any]) -> dict[st
 
 
 def check_state_bits(p: Tensor, group: dict[str, Any]) -> None:
-    """Refuse a parameter whose state cannot be of 16 bits, where its group has such a state.
+    """Raise if a group has ``state_bits=16`` and the parameter does not allow it.
 
     Raises:
         TypeError: It is float64 or complex.
@@ -145,7 +145,7 @@ def check_state_bits(p: Tensor, group: dict[str, Any]) -> None:
 
 
 def moments_of(p: Tensor, state: dict[str, Any]) -> tuple[Any, Any]:
-    """Return a parameter's momentum and second moment; None for what its state has not."""
+    """Return a parameter's momentum and second moment; None for missing ones."""
     if PACKED not in state:
         return tuple(map(state.get, _TENSORS))  # type: ignore[return-value]
     words = local(state[PACKED])
@@ -160,7 +160,7 @@ def moments_of(p: Tensor, state: dict[str, Any]) -> tuple[Any, Any]:
 
 @torch.no_grad()
 def store_state(p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Make a state one of its group's bits, in place; a momentum that is still psi stays."""
+    """Convert a state in place to its group's ``state_bits``; unless it still has psi."""
     if group["state_bits"] == 16 and all(name in state for name in _TENSORS):
         words = torch.zeros_like(p, dtype=WORDS)
         m, v = (local(state[name]).float() for name in _TENSORS)
@@ -171,35 +171,35 @@ def store_state(p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None
             del state[name]
     elif group["state_bits"] == 32 and PACKED in state:
         m, v = moments_of(p, state)
-        state.update(zip(_TENSORS, (m.to(_state_dtype(p)), v.to(_state_dtype(p))), strict=True))
+        state.update(zip(_TENSORS, (m.to(_compute_dtype(p)), v.to(_compute_dtype(p))), strict=True))
         del state[PACKED]
 
 
-def _state_dtype(p: Tensor) -> torch.dtype:
-    """Return the dtype of a parameter's state."""
+def _compute_dtype(p: Tensor) -> torch.dtype:
+    """Return the dtype in which a parameter is updated."""
     return torch.promote_types(p.dtype, torch.float32)
 
 
 def residual_of(p: Tensor, state: dict[str, Any]) -> Any:
-    """Return a parameter's residual; None if there is none, or one that is for another dtype."""
+    """Return a parameter's residual; None if there is none for its dtype."""
     if p.dtype not in MANTISSA or state.get("residual_mantissa") not in (None, MANTISSA[p.dtype]):
         return None
     return state.get("residual")
 
 
 def master_weights_of(p: Tensor, state: dict[str, Any]) -> Tensor:
-    """Return a parameter in the dtype of its state, together with its residual if it has one."""
+    """Return a parameter in its compute dtype, combined with its residual if it has one."""
     residual = residual_of(p, state)
     if residual is not None:
         # On local parts: shifts of a DTensor's bits go wrong.
-        wide = torch.empty_like(p, dtype=torch.float32)
-        local(wide).copy_(join(local(p), local(residual)))
-        return wide
-    return p.float() if p.dtype in NARROW else p
+        master = torch.empty_like(p, dtype=torch.float32)
+        local(master).copy_(join(local(p), local(residual)))
+        return master
+    return p.float() if p.dtype in SIXTEEN_BITS else p
 
 
 def as_saved(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Make of the base class's state dict one that can be saved and sent, in place."""
+    """Convert the base class's state dict in place, so that it can be pickled and communicated."""
     for i, state in state_dict["state"].items():
         if (
             isinstance(state, dict)
@@ -214,7 +214,7 @@ def as_saved(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> No
 
 
 def _as_base_class(value: Any, p: Tensor) -> Any:
-    """Return what ``Optimizer.load_state_dict`` makes of an entry that is not ours, copied."""
+    """Return a copy of another entry, cast as ``Optimizer.load_state_dict`` would cast it."""
     if isinstance(value, Tensor):
         return value.detach().to(p.device, p.dtype if p.is_floating_point() else None, copy=True)
     if type(value) is dict:
@@ -225,7 +225,7 @@ def _as_base_class(value: Any, p: Tensor) -> Any:
 
 
 def _count(step: Any, i: Any) -> float:
-    """Return a count of updates as a number."""
+    """Return a step count as a number."""
     if not isinstance(step, Tensor | Real) or (isinstance(step, Tensor) and step.numel() != 1):
         raise ValueError(f"step of parameter {i} must be a number, got {step!r}")
     count = float(step)
@@ -239,5 +239,5 @@ def _as_real(tensor: Tensor) -> Tensor:
 
 
 def count_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype of counts of updates: one that holds them all, where the device has it."""
+    """Return the dtype of step counts: float64, or float32 on devices without float64."""
     return torch.float32 if device.type == "mps" else torch.float64

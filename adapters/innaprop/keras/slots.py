@@ -1,4 +1,4 @@
-"""State: how it is made and read, and that it is saved and loaded whole, or not at all."""
+"""The optimizer's state variables ("slots"): creating, unpacking, saving and loading them."""
 
 import warnings
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _UNBUILT = "iteration", "learning_rate"
 
 
 def backend() -> Any:
-    """Return the module of this package for the backend at work."""
+    """Return the module of this package for the current backend."""
     return import_module(f"innaprop.keras.{keras.backend.backend()}")
 
 
@@ -24,7 +24,7 @@ def add(optimizer: Any, variables: list[Any]) -> tuple[list[Any], list[Any]]:
     """Add the state of variables to an optimizer.
 
     Returns:
-        Momentums and second moments; of 16 bits, words that hold both, and None.
+        Momentums and second moments; with ``state_bits=16``, packed words and None.
     """
     if optimizer.state_bits == 16:
         words = optimizer.add_optimizer_variables(variables, "packed_state")
@@ -35,22 +35,22 @@ def add(optimizer: Any, variables: list[Any]) -> tuple[list[Any], list[Any]]:
     return momentums, second_moments
 
 
-def wide(dtype: Any) -> str:
-    """Return the dtype of the arithmetic for variables of a dtype."""
+def compute_dtype(dtype: Any) -> str:
+    """Return the dtype in which variables of a dtype are updated."""
     name: str = keras.backend.standardize_dtype(dtype)
     return "float32" if name in SIXTEEN_BITS else name
 
 
 def dtype_of(name: str, dtype: str) -> str:
-    """Return what dtype a variable of the optimizer has that belongs to one of another dtype."""
+    """Return the dtype of an optimizer's variable from its name and its reference's dtype."""
     if name.endswith("_packed_state"):
         words: str = backend().WORDS
         return words
-    return "int16" if dtype in SIXTEEN_BITS and name.endswith("_residual") else wide(dtype)
+    return "int16" if dtype in SIXTEEN_BITS and name.endswith("_residual") else compute_dtype(dtype)
 
 
 def moments(m: Any, v: Any) -> tuple[Any, Any]:
-    """Return momentum and second moment as tensors: of words, if v is None, what they hold."""
+    """Return momentum and second moment as tensors, unpacked from the words m if v is None."""
     m = ops.convert_to_tensor(m)
     if v is not None:
         return m, ops.convert_to_tensor(v)
@@ -59,46 +59,46 @@ def moments(m: Any, v: Any) -> tuple[Any, Any]:
 
 
 def write(store: Any, variables: list[Any], decays: list[bool]) -> None:
-    """Write an optimizer's variables into a store, and that they are its: Adam's look the same.
+    """Write an optimizer's variables into a store, with a mark: Adam's have the same layout.
 
     Args:
         store: Anything that takes arrays by name.
         variables: The optimizer's variables.
-        decays: Of each model variable whether it is decayed, which Keras does not save.
+        decays: Whether each model variable decays, which Keras does not save.
     """
     for i, variable in enumerate(variables):
         value = variable.numpy()
-        # Words are int32 in a file, whatever backend has written it.
+        # Packed words are int32 in a file, on every backend.
         store[str(i)] = value.view(np.int32) if value.dtype == np.uint32 else value
     store[_MARK] = ops.convert_to_numpy(ops.convert_to_tensor(decays, "int32"))
 
 
 def read(store: Any, variables: list[Any], trainable: int) -> tuple[list[Any], list[bool]]:
-    """Return the values that a store has for an optimizer's variables, and their decays.
+    """Return the values of an optimizer's variables from a store, and their decays.
 
-    The state of an optimizer that was not built holds no more than count and learning rate; the
-    rest is zero, and nothing is known of the decay.
+    The saved state of an optimizer that was not built consists of count and learning rate. The
+    other values are then zero, and the decays are empty.
 
     Args:
-        store: What ``write`` has written into.
+        store: A store that ``write`` has written to.
         variables: The optimizer's variables.
         trainable: The number of model variables that it was built with.
 
     Raises:
-        ValueError: The store holds no state, that of another optimizer, of another model or of
-            other options; or the optimizer is not built.
+        ValueError: The store has no state, or that of another optimizer, another model or other
+            options; or the optimizer is not built.
     """
     if not store.keys():
-        raise ValueError("there is none: the model was saved without an optimizer at this place")
-    if _MARK not in store.keys():  # noqa: SIM118 - an H5 entry is no dict
-        raise ValueError("it is another optimizer's, and not that of an innaprop.keras.INNAprop")
+        raise ValueError("there is none: the model was saved without an optimizer")
+    if _MARK not in store.keys():  # noqa: SIM118 - an H5 entry is not a dict
+        raise ValueError("it is that of another optimizer, not of innaprop.keras.INNAprop")
     n = len(store.keys()) - 1
     unbuilt = [v for v in variables if v.name in _UNBUILT]
     if len(variables) == len(unbuilt) < n:
         raise ValueError(
             "this optimizer is not built: to load its state too, call "
             "optimizer.build(model.trainable_variables) first (pickle and copy.deepcopy keep the "
-            "state of an optimizer as part of its model alone)"
+            "state of an optimizer only as part of its model)"
         )
     values = [store[str(i)] for i in range(n)]
     if n == len(unbuilt) < len(variables):
@@ -111,17 +111,17 @@ def read(store: Any, variables: list[Any], trainable: int) -> tuple[list[Any], l
     decays = [bool(decays) for decays in store[_MARK]]
     if len(decays) not in (0, trainable):
         raise ValueError(
-            f"it is of {len(decays)} trainable variables, and this optimizer of {trainable}"
+            f"it has {len(decays)} trainable variables, but this optimizer has {trainable}"
         )
     return values, decays
 
 
 def check_values(values: Iterable[Any], variables: list[Any]) -> None:
-    """Refuse values that are not one for each variable, of its shape.
+    """Raise if values do not fit the variables.
 
     Raises:
-        ValueError: There are more or fewer, or one has another shape, or is of integers where the
-            variable is of floats, or the other way round.
+        ValueError: Their number differs, one has another shape, or one is an integer array and its
+            variable floating, or vice versa.
     """
     values = list(values)
     if len(values) != len(variables):
@@ -145,10 +145,10 @@ def check_values(values: Iterable[Any], variables: list[Any]) -> None:
             )
 
 
-def decays_to_take(optimizer: Any, decays: list[bool]) -> list[bool]:
-    """Return which variables decay after loading: as a file says, or as was set here.
+def merged_decays(optimizer: Any, decays: list[bool]) -> list[bool]:
+    """Return which variables decay after loading: those of the file, or those set here.
 
-    A config names fewer exclusions than its file, since it cannot name those of ``var_list``.
+    A config may have fewer exclusions than its file, since it cannot contain those of ``var_list``.
     """
     own = optimizer._decays
     triples = list(zip(optimizer._trainable_variables, decays, own, strict=True))

@@ -37,3 +37,29 @@ class Extra:
                 f'pip install "innaprop[{self._name}]"',
                 name=error.name,
             ) from error
+
+
+class KerasBackend:
+    """A context manager around the first import of Keras, which imports its backend."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Say how to choose another backend, if the chosen one was not found.
+
+        Raises:
+            ModuleNotFoundError: Keras's backend is not installed.
+        """
+        if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "jax", "torch"):
+            raise ModuleNotFoundError(
+                f"Keras's backend is {error.name}, which is not installed: set the environment "
+                "variable KERAS_BACKEND to tensorflow, jax or torch before Keras is imported, or "
+                f'pip install "innaprop[{error.name}]"',
+                name=error.name,
+            ) from error

@@ -122,6 +122,21 @@ def test_a_loss_that_is_learnt_is_no_conservative_scaling():
     assert fed([1.0] + [0.3] * 9, **slow).findings == []
 
 
+def test_a_diverged_run_with_a_low_loss_in_between_is_an_explosion():
+    diagnostics = Diagnostics(1, warn=False)
+    for i, loss in enumerate([2.3, 1.0, 9000.0, 1.5, 330.0, 6.0, 70.0]):
+        diagnostics.loss(loss)
+        diagnostics.record(1 + i, {"all": measured(parameter=16.0 * 9**i)})
+    assert [finding.name for finding in diagnostics.findings] == ["explosion"]
+    assert "grown tenfold" in diagnostics.findings[0].cause
+
+
+def test_where_the_momentum_alone_is_unstable_alpha_is_named():
+    diagnostics = Diagnostics(1, warn=False)
+    diagnostics.record(1, {"all": measured(parameter=math.inf, gamma=1.5, alpha=2.0, beta=2.0)})
+    assert "product must be below 2, got 3" in diagnostics.findings[0].advice
+
+
 def test_a_noisy_loss_of_a_single_batch_is_no_explosion():
     assert fed([1e-6, 1.0, 1.1, 0.9, 1.0, 1.2, 0.8]).findings == []
 

@@ -59,6 +59,13 @@ def test_a_framework_that_is_not_installed(code, module, missing):
     )
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_backend_of_keras_that_is_not_installed(backend, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    said = error_of(HIDE.format(missing=backend) + "import innaprop.keras")
+    assert f"Keras's backend is {backend}, which is not installed: set the environment" in said
+
+
 @EVERY_NEED
 def test_the_extra_brings_it(module, missing):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

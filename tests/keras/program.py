@@ -33,7 +33,9 @@ def make_model():
             keras.layers.Dense(1),
         ]
     )
-    optimizer = innaprop.keras.INNAprop(1e-3, falling, 2.0, weight_decay=0.1, clipnorm=100.0)
+    optimizer = innaprop.keras.INNAprop(
+        1e-3, alpha=falling, beta=2.0, weight_decay=0.1, clipnorm=100.0
+    )
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     model.compile(optimizer, "mse")
     optimizer.build(model.trainable_variables)

@@ -71,7 +71,9 @@ def check(theta, size, h, schedule=None):
 @pytest.mark.parametrize("share", SHARES)
 def test_the_exact_trajectory(share, mode, decay_momentum):
     h = Hyperparameters(0.25, 2.0, 0.5, weight_decay=4 * share, decay_momentum=decay_momentum)
-    optimizer = INNAprop(0.25, 2.0, 0.5, weight_decay=4 * share, decay_momentum=decay_momentum)
+    optimizer = INNAprop(
+        0.25, alpha=2.0, beta=0.5, weight_decay=4 * share, decay_momentum=decay_momentum
+    )
     check(follow(optimizer, 7, mode), 7, h)
 
 
@@ -79,7 +81,9 @@ def test_the_exact_trajectory(share, mode, decay_momentum):
 def test_of_all_schedules(mode):
     """Of which nothing is known when a function is traced."""
     h = Hyperparameters(0.25, 2.0, 0.5, weight_decay=4.0)
-    optimizer = INNAprop(Falling(), lambda k: 2.0 + 0 * k, lambda k: 0.5 + 0 * k, weight_decay=4.0)
+    optimizer = INNAprop(
+        Falling(), alpha=lambda k: 2.0 + 0 * k, beta=lambda k: 0.5 + 0 * k, weight_decay=4.0
+    )
     check(follow(optimizer, 7, mode), 7, h, lambda k: 0.25 * (1 - k / (2 * STEPS)))
 
 
@@ -87,14 +91,26 @@ def test_of_all_schedules(mode):
 def test_any_size(size):
     for decay in (0.01, 4.0):
         h = Hyperparameters(0.25, 2.0, 0.5, weight_decay=decay)
-        check(follow(INNAprop(0.25, 2.0, 0.5, weight_decay=decay), size, "xla"), size, h)
+        check(follow(INNAprop(0.25, alpha=2.0, beta=0.5, weight_decay=decay), size, "xla"), size, h)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_at_alpha_beta_one_it_is_adamw_either_way(alpha):
     """Whose learning rate is gamma beta and whose decay is lambda / beta."""
     ends = [
-        follow(INNAprop(1e-2, alpha, 1 / alpha, 0.99, 1e-8, 0.1, decay_momentum=reaches), 9, "xla")
+        follow(
+            INNAprop(
+                1e-2,
+                alpha=alpha,
+                beta=1 / alpha,
+                sigma=0.99,
+                epsilon=1e-8,
+                weight_decay=0.1,
+                decay_momentum=reaches,
+            ),
+            9,
+            "xla",
+        )
         for reaches in (True, False)
     ]
     theirs = keras.optimizers.AdamW(

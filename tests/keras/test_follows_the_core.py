@@ -10,7 +10,15 @@ from innaprop_core import trajectory
 def optimizer_for(run, learning_rate=None, **options):
     h = run.hyperparameters
     lr = h.gamma if learning_rate is None else learning_rate
-    return INNAprop(lr, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay, **options)
+    return INNAprop(
+        lr,
+        alpha=h.alpha,
+        beta=h.beta,
+        sigma=h.sigma,
+        epsilon=h.eps,
+        weight_decay=h.weight_decay,
+        **options,
+    )
 
 
 def train(run, optimizer, variable, tensor):

@@ -83,7 +83,7 @@ def test_arguments(bad_argument):
         (
             {"beta_1": 0.9},
             ValueError,
-            "beta_1 is not an argument of INNAprop: it has no first moment",
+            "beta_1 is not an argument of INNAprop: leave it out, and choose the dampings",
         ),
         ({"beta_2": 0.9}, ValueError, "the decay rate of its second moment is sigma"),
         ({"lr": 0.1}, ValueError, "the learning rate is learning_rate"),

@@ -84,7 +84,7 @@ def test_compiled_functions_see_every_step(form, regression):
 
 
 def test_registered_functions_and_schedules_are_kept_by_the_config():
-    optimizer = INNAprop(1e-2, Line(2.0, -0.01), rising)
+    optimizer = INNAprop(1e-2, alpha=Line(2.0, -0.01), beta=rising)
     config = optimizer.get_config()
     again = INNAprop.from_config(config)
     assert again.beta is rising
@@ -95,7 +95,7 @@ def test_registered_functions_and_schedules_are_kept_by_the_config():
 
 def test_a_model_with_schedules_is_loaded_with_them(regression, tmp_path):
     model, x, y = regression
-    model.compile(INNAprop(1e-2, Line(2.0, -0.01), rising), "mse")
+    model.compile(INNAprop(1e-2, alpha=Line(2.0, -0.01), beta=rising), "mse")
     model.fit(x, y, epochs=1, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

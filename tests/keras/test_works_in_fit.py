@@ -44,7 +44,16 @@ def test_callbacks_can_set_the_learning_rate(regression):
 
 
 def test_the_config_makes_the_same_optimizer():
-    optimizer = INNAprop(2e-3, 2.0, 2.0, 0.99, 1e-7, 0.05, name="mine", clipnorm=1.0)
+    optimizer = INNAprop(
+        2e-3,
+        alpha=2.0,
+        beta=2.0,
+        sigma=0.99,
+        epsilon=1e-7,
+        weight_decay=0.05,
+        name="mine",
+        clipnorm=1.0,
+    )
     again = INNAprop.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
     assert (again.alpha, again.beta, again.sigma, again.epsilon) == (2.0, 2.0, 0.99, 1e-7)
@@ -111,7 +120,7 @@ def test_equals_adamw_without_first_moment_at_alpha_beta_one(regression):
     start = model.get_weights()
     trained = []
     for optimizer in (
-        INNAprop(3e-3, 1.0, 1.0, 0.99, 1e-15, 0.05),
+        INNAprop(3e-3, alpha=1.0, beta=1.0, sigma=0.99, epsilon=1e-15, weight_decay=0.05),
         keras.optimizers.AdamW(3e-3, 0.05, beta_1=0.0, beta_2=0.99, epsilon=1e-15),
     ):
         model.set_weights(start)

@@ -30,9 +30,9 @@ def falling(k):
 def made(kind, alpha, beta, weight_decay, **options):
     """A transformation whose learning rate 0.25 is known in several ways."""
     if kind == "number":
-        return innaprop(0.25, alpha, beta, weight_decay=weight_decay, **options)
+        return innaprop(0.25, alpha=alpha, beta=beta, weight_decay=weight_decay, **options)
     if kind == "schedule":
-        return innaprop(falling, alpha, beta, weight_decay=weight_decay, **options)
+        return innaprop(falling, alpha=alpha, beta=beta, weight_decay=weight_decay, **options)
     static = ("alpha", "beta", "weight_decay") if kind == "injected" else ()
     inject = optax.inject_hyperparams(
         innaprop, static_args=static, hyperparam_dtype=jnp.dtype("float64")

@@ -113,7 +113,7 @@ def test_the_derivative_through_steps_by_the_learning_rate(run, mode):
     gradients = [jnp.asarray(g) for g in run.gradients[:4]]
 
     def end(learning_rate):
-        optimizer = innaprop(learning_rate, h.alpha, h.beta, weight_decay=h.weight_decay)
+        optimizer = innaprop(learning_rate, alpha=h.alpha, beta=h.beta, weight_decay=h.weight_decay)
         w = jnp.asarray(run.theta)
         state = optimizer.init(w)
         for g in gradients:

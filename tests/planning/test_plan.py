@@ -188,8 +188,8 @@ def test_a_suggestion_goes_into_every_optimizer():
     assert group["weight_decay"] == 0.1
     assert planned.options_for("keras")["learning_rate"] == 3e-4
     assert planned.options_for("optax") == planned.options_for("tensorflow")
-    with pytest.raises(ValueError, match=r"framework must be one of .*, got 'jax'"):
-        planned.options_for("jax")
+    with pytest.raises(ValueError, match=r"framework must be one of .*, got 'caffe'"):
+        planned.options_for("caffe")
 
 
 def test_growing_steps_are_warned_of_and_not_suggested():
@@ -214,7 +214,7 @@ def test_it_is_read_and_drawn():
     assert text.splitlines()[0].startswith("INNAprop(lr=0.001, alpha=0.1, beta=0.9")
     assert "longest step" in text
     html = planned._repr_html_()
-    assert html.count("<tr>") == text.count("\n") - len(planned.warnings)
+    assert html.count("<tr>") == text.count("\n") - len(planned.warnings) - 1
     pytest.importorskip("matplotlib")
     figure = planned.plot()
     ours, theirs = figure.axes[0].lines
@@ -244,7 +244,7 @@ def test_a_rate_of_zero_and_an_alpha_of_zero():
         ({"schedule": "step"}, ValueError, "schedule must be one of constant, linear, cosine"),
         ({"lr": [1e-3] * 9, "schedule": "cosine"}, ValueError, "go with a number"),
         ({"alpha": 1.0}, ValueError, "alpha and beta go together, got alpha=1.0 and beta=None"),
-        ({"lr": 1.0}, ValueError, "gamma must be smaller than beta"),
+        ({"lr": 1.0}, ValueError, "lr must be smaller than beta"),
         ({"weight_decay": -1.0}, ValueError, "weight_decay must be a finite number >= 0"),
         ({"adamw_beta1": 1.0}, ValueError, r"adamw_beta1 must be a number in \[0, 1\), got 1.0"),
     ],
@@ -272,3 +272,28 @@ def test_the_command_tells_bad_input():
     done = command("--lr", "3e-4", "--steps", "0")
     assert done.returncode == 1
     assert done.stderr == "innaprop: steps must be at least 1, got 0\n"
+
+
+def test_beyond_the_limit_of_the_momentum_no_curvature_is_stable():
+    planned = innaprop.plan(lr=1.5, steps=100, alpha=2.0, beta=2.0)
+    assert planned.stability_limit == 0
+    assert any("must be below 2, got 3." in warning for warning in planned.warnings)
+    assert not any("without a gradient" in warning for warning in planned.warnings)
+    assert innaprop.plan(lr=0.99, steps=100, alpha=2.0, beta=2.0).stability_limit > 0
+
+
+def test_only_a_schedule_is_for_the_user_to_add():
+    assert "add the schedule yourself" not in repr(innaprop.plan(lr=1e-3, steps=100))
+    planned = innaprop.plan(lr=1e-3, steps=100, schedule="cosine")
+    assert "add the schedule yourself" in repr(planned)
+    assert "add the schedule yourself" in planned._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("alias", "framework"),
+    [("PyTorch", "torch"), ("tf", "tensorflow"), ("jax", "optax"), ("Keras", "keras")],
+)
+def test_frameworks_have_other_names(alias, framework):
+    planned = innaprop.plan(lr=1e-3, steps=10, weight_decay=None)
+    assert planned.options_for(alias) == planned.options_for(framework)
+    assert planned.options["weight_decay"] == 0

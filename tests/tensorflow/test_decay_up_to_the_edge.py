@@ -66,7 +66,11 @@ def test_the_exact_trajectory(share, kind, mode, decay_momentum):
     h = Hyperparameters(0.25, 2.0, 0.5, weight_decay=4 * share, decay_momentum=decay_momentum)
     schedule = (lambda k: 0.25 * (1 - k / (2 * STEPS))) if kind == "schedule" else None
     optimizer = INNAprop(
-        given(kind, 0.25), 2.0, 0.5, weight_decay=4 * share, decay_momentum=decay_momentum
+        given(kind, 0.25),
+        alpha=2.0,
+        beta=0.5,
+        weight_decay=4 * share,
+        decay_momentum=decay_momentum,
     )
     check(follow(optimizer, 7, mode), 7, h, schedule)
 
@@ -76,7 +80,7 @@ def test_the_exact_trajectory(share, kind, mode, decay_momentum):
 def test_any_size(size, mode):
     for share in (0.01, 1.0):
         h = Hyperparameters(0.25, 2.0, 0.5, weight_decay=4 * share)
-        optimizer = INNAprop(0.25, 2.0, 0.5, weight_decay=4 * share)
+        optimizer = INNAprop(0.25, alpha=2.0, beta=0.5, weight_decay=4 * share)
         check(follow(optimizer, size, mode), size, h)
 
 
@@ -84,7 +88,7 @@ def test_any_size(size, mode):
 def test_alpha_and_beta_as_variables_of_the_user(mode):
     """They may change after the function was traced: so nothing is known of them then."""
     alpha, beta = (tf.Variable(x, dtype=tf.float64, trainable=False) for x in (0.1, 0.1))
-    w, optimizer = tf.Variable(start(7)), INNAprop(0.05, alpha, beta, weight_decay=1.0)
+    w, optimizer = tf.Variable(start(7)), INNAprop(0.05, alpha=alpha, beta=beta, weight_decay=1.0)
 
     def apply(g):
         optimizer.apply([g], [w])
@@ -104,7 +108,7 @@ def test_alpha_and_beta_as_variables_of_the_user(mode):
 
 
 def test_a_damping_that_a_compiled_function_does_not_allow_is_refused():
-    w, optimizer = tf.Variable(start(3)), INNAprop(0.05, 2.0, 0.5, weight_decay=0.9)
+    w, optimizer = tf.Variable(start(3)), INNAprop(0.05, alpha=2.0, beta=0.5, weight_decay=0.9)
     optimizer.beta = 1.5  # Nothing has been traced yet.
     optimizer.beta = 0.5
 
@@ -124,7 +128,7 @@ def test_a_damping_that_a_compiled_function_does_not_allow_is_refused():
     copied = copy.deepcopy(optimizer)  # No function relies on the copy.
     copied.beta, copied.weight_decay = 1.5, 9.0
     optimizer.alpha = 2.0
-    other = INNAprop(0.05, 2.0, 0.5, weight_decay=9.0)
+    other = INNAprop(0.05, alpha=2.0, beta=0.5, weight_decay=9.0)
 
     @tf.function(jit_compile=True)
     def apply_other(g):
@@ -135,14 +139,14 @@ def test_a_damping_that_a_compiled_function_does_not_allow_is_refused():
 
 
 def test_a_function_without_xla_asks_nothing_of_alpha_and_beta():
-    w, optimizer = tf.Variable(start(3)), INNAprop(0.05, 2.0, 0.5, weight_decay=0.9)
+    w, optimizer = tf.Variable(start(3)), INNAprop(0.05, alpha=2.0, beta=0.5, weight_decay=0.9)
     tf.function(lambda g: optimizer.apply([g], [w]))(tf.ones(3, tf.float64))
     optimizer.beta = 5.0
 
 
 def test_a_damping_set_inside_a_function_is_not_known_afterwards():
     """The function would look back by the value of before."""
-    w, optimizer = tf.Variable(start(7)), INNAprop(0.05, 2.0, 0.5, weight_decay=1.0)
+    w, optimizer = tf.Variable(start(7)), INNAprop(0.05, alpha=2.0, beta=0.5, weight_decay=1.0)
     optimizer.build([w])
 
     @tf.function(jit_compile=True)
@@ -164,7 +168,15 @@ def test_at_alpha_beta_one_it_is_keras_adamw_either_way(mode, alpha):
 
     ends = []
     for decay_momentum in (True, False):
-        optimizer = INNAprop(1e-2, alpha, 1 / alpha, 0.99, 1e-8, 0.1, decay_momentum=decay_momentum)
+        optimizer = INNAprop(
+            1e-2,
+            alpha=alpha,
+            beta=1 / alpha,
+            sigma=0.99,
+            epsilon=1e-8,
+            weight_decay=0.1,
+            decay_momentum=decay_momentum,
+        )
         ends.append(follow(optimizer, 9, mode))
     twin = tf.Variable(start(9))
     theirs = keras.optimizers.AdamW(

@@ -11,7 +11,9 @@ from innaprop.tensorflow import INNAprop
 def optimizer_for(run, learning_rate=None):
     h = run.hyperparameters
     lr = h.gamma if learning_rate is None else learning_rate
-    return INNAprop(lr, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+    return INNAprop(
+        lr, alpha=h.alpha, beta=h.beta, sigma=h.sigma, epsilon=h.eps, weight_decay=h.weight_decay
+    )
 
 
 def train(run, optimizer, variable, steps=slice(None), compiled=False):

@@ -57,7 +57,7 @@ def test_a_float64_is_set_where_the_user_keeps_a_float32():
 def test_a_variable_set_inside_a_function_is_read_when_that_runs():
     """A function that looks back relies on numbers, and this one may be any by then."""
     w, beta = tf.Variable([1.0]), tf.Variable(0.5)
-    optimizer = INNAprop(0.05, 2.0, 0.5, weight_decay=0.9)
+    optimizer = INNAprop(0.05, alpha=2.0, beta=0.5, weight_decay=0.9)
     tf.function(lambda: optimizer.apply([tf.ones(1)], [w]), jit_compile=True)()
 
     @tf.function

@@ -43,7 +43,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Return name, cause, evidence and advice in one sentence each."""
-        numbers = ", ".join(f"{what} {value:.3g}" for what, value in self.evidence.items())
+        numbers = ", ".join(f"{what}: {value:.3g}" for what, value in self.evidence.items())
         return f"update {self.step}: {self.name}: {self.cause} ({numbers}). {self.advice}"
 
 
@@ -78,6 +78,11 @@ def explosion(records: Sequence[Record]) -> Finding | None:
         f"iterates are stable up to a curvature of {limit:.3g} of the scaled gradient, at half "
         "the rate up to twice that. A smaller beta raises the limit too"
     )
+    if limit == 0:
+        lower = (
+            "Lower the learning rate or alpha: their product must be below 2, got "
+            f"{gamma * last.all.scalars['alpha']:.3g}; the momentum is unstable whatever the loss"
+        )
     measured = {
         "parameter norm": last.all.parameter_norm,
         "gradient norm": last.all.gradient_norm,
@@ -110,12 +115,19 @@ def explosion(records: Sequence[Record]) -> Finding | None:
         cause = "parameters and gradients double from record to record"
         return Finding(EXPLOSION, last.step, cause, evidence, lower)
     losses = [record.training_loss for record in records if record.training_loss is not None]
-    if len(losses) <= LAST or min(losses[-LAST:]) <= 2 * losses[0]:
+    if len(losses) <= LAST:
         return None
     evidence = {"loss over the first": losses[-1] / losses[0] if losses[0] else math.inf} | evidence
+    grown = evidence["parameter norm over the first"]
+    # A diverged run has a low loss now and then, so this asks for the median.
+    if grown >= 10 and median(losses[-LAST:]) >= losses[0]:
+        cause = "the training loss is not below its first value, and the parameters have grown "
+        return Finding(EXPLOSION, last.step, f"{cause}tenfold", evidence, lower)
+    if min(losses[-LAST:]) <= 2 * losses[0]:
+        return None
     oscillates = evidence["agreement"] < -0.5
     grows = (
-        evidence["parameter norm over the first"] >= 2
+        grown >= 2
         and median(_ratio(record, records[0], "gradient_norm") for record in tail) >= 2
         and all(_ratio(b, a, "parameter_norm") > 1 for a, b in steps)
     )

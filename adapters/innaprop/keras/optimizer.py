@@ -76,12 +76,12 @@ class INNAprop(keras.optimizers.Optimizer):
     def __init__(
         self,
         learning_rate: Any = 1e-3,
+        *,
         alpha: float | Callable[[Any], Any] = 0.1,
         beta: float | Callable[[Any], Any] = 0.9,
         sigma: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float | None = 0.01,
-        *,
         decay_momentum: bool = True,
         residual: bool = True,
         state_bits: int = 32,

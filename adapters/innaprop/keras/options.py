@@ -16,10 +16,13 @@ from innaprop_core.momentum import Coefficients
 NAMES = {"gamma": "learning_rate", "eps": "epsilon"}
 SCHEDULABLE = ("alpha", "beta")
 _ELSEWHERE = {
-    "beta_1": "it has no first moment; what it has are the dampings alpha and beta",
+    "beta_1": "leave it out, and choose the dampings alpha and beta",
     "beta_2": "the decay rate of its second moment is sigma",
+    "betas": "leave out the first, and choose alpha and beta; the second is sigma",
     "momentum": "its momentum is controlled by the dampings alpha and beta",
-    "amsgrad": "it has no such variant",
+    "amsgrad": "leave it out, since there is no such variant",
+    "fused": "leave it out, since Keras chooses the implementation",
+    "foreach": "leave it out, since Keras chooses the implementation",
     "lr": "the learning rate is learning_rate",
     "eps": "what is added to the root is epsilon",
 }

@@ -30,13 +30,13 @@ class INNApropState(NamedTuple):
 
 def innaprop(
     learning_rate: Any,
+    *,
     alpha: Any = 0.1,
     beta: Any = 0.9,
     sigma: Any = 0.999,
     eps: Any = 1e-8,
     weight_decay: Any = 0.01,
     mask: Any = None,
-    *,
     residual: bool = True,
     decay_momentum: bool = True,
     state_bits: int | None = None,

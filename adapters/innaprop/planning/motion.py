@@ -127,6 +127,8 @@ def idle_rates(scalars: Hyperparameters) -> tuple[complex, complex]:
 def stability_limit(scalars: Hyperparameters, rate: float) -> float:
     """Return the curvature h of u = h theta up to which the iterates stay bounded.
 
+    It is 0 for alpha rate >= 2: the momentum alone is unstable then.
+
     Args:
         scalars: alpha and beta are used.
         rate: The learning rate.
@@ -134,7 +136,7 @@ def stability_limit(scalars: Hyperparameters, rate: float) -> float:
     alpha, beta = scalars.alpha, scalars.beta
     if not rate:
         return math.inf
-    return (4 - 2 * alpha * rate) / (rate * (2 * beta - rate))
+    return max(0.0, (4 - 2 * alpha * rate) / (rate * (2 * beta - rate)))
 
 
 def adamw_stability_limit(rate: float, beta1: float) -> float:

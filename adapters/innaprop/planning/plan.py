@@ -28,6 +28,7 @@ FALLEN = 0.1
 constant rate are longest where the run ends."""
 RATE = {"torch": "lr", **dict.fromkeys(("keras", "tensorflow", "optax"), "learning_rate")}
 """What each framework's optimizer calls its learning rate."""
+_ALIASES = {"pytorch": "torch", "tf": "tensorflow", "jax": "optax"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,19 +56,22 @@ class Plan:
         return self.options_for("torch")
 
     def options_for(self, framework: str) -> dict[str, Any]:
-        """Return arguments of a framework's optimizer.
+        """Return arguments of a framework's optimizer; the rate is the schedule's largest.
 
         Args:
-            framework: "torch", "keras", "tensorflow" or "optax".
+            framework: "torch", "keras", "tensorflow" or "optax"; also "pytorch", "tf" or "jax".
+                In upper or lower case.
 
         Raises:
             ValueError: It is none of these.
         """
-        if framework not in RATE:
+        own = framework.lower()
+        own = _ALIASES.get(own, own)
+        if own not in RATE:
             raise ValueError(f"framework must be one of {', '.join(RATE)}, got {framework!r}")
         scalars = self.hyperparameters
         return {
-            RATE[framework]: scalars.gamma,
+            RATE[own]: scalars.gamma,
             "alpha": scalars.alpha,
             "beta": scalars.beta,
             "weight_decay": scalars.weight_decay,
@@ -136,7 +140,7 @@ def plan(
     warmup_steps: int = 0,
     alpha: float | None = None,
     beta: float | None = None,
-    weight_decay: float = 0.01,
+    weight_decay: float | None = 0.01,
     decay_momentum: bool | None = None,
     adamw_beta1: float = 0.9,
 ) -> Plan:
@@ -157,7 +161,7 @@ def plan(
         warmup_steps: Updates over which a number rises linearly from zero, 0 to steps.
         alpha: Default None: 0.1, or what is suggested.
         beta: Default None: 0.9, or what is suggested.
-        weight_decay: Of both optimizers, >= 0. Default 0.01.
+        weight_decay: Of both optimizers, >= 0; None is 0. Default 0.01.
         decay_momentum: Default None: True with ``lr``, as Algorithm 1 has it; False without.
         adamw_beta1: In [0, 1). Default 0.9.
 
@@ -172,6 +176,7 @@ def plan(
     Source: docs/practice.md derives the formulas; arXiv 2410.05871, Algorithm 1.
     """
     _check(steps, lr, adamw_lr, schedule, warmup_steps, alpha, beta, adamw_beta1)
+    rate_name = "lr" if lr is not None else "adamw_lr"
 
     def all_rates(value: Rate, name: str) -> list[float]:
         if not is_number(value):
@@ -179,12 +184,15 @@ def plan(
         check_hyperparameters({"gamma": value}, {"gamma": name})
         return named_rates(float(cast(float, value)), steps, schedule, warmup_steps)
 
+    weight_decay = 0.0 if weight_decay is None else weight_decay
     given = lr is not None
     rates = all_rates(lr, "lr") if given else all_rates(adamw_lr, "adamw_lr")
     adamw_rates = all_rates(adamw_lr, "adamw_lr") if adamw_lr is not None else rates
     if alpha is None or beta is None:
         dampings = FAST_TRAINING if given else suggested_dampings(rates)
         alpha, beta = dampings["alpha"], dampings["beta"]
+    values = {"gamma": max(rates), "alpha": alpha, "beta": beta, "weight_decay": weight_decay}
+    check_hyperparameters(values, {"gamma": rate_name})
     scalars = Hyperparameters(
         max(rates),
         alpha,

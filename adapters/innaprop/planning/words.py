@@ -54,7 +54,7 @@ def text_of(plan: "Plan") -> str:
         for what, ours, theirs in rows
     ]
     options = ", ".join(f"{name}={value!r}" for name, value in plan.options.items())
-    notes = [f"! {warning}" for warning in plan.warnings]
+    notes = [*map("! {}".format, plan.warnings), *_notes(plan)]
     return "\n".join([f"INNAprop({options}), {len(plan.rates):,} steps", *lines, *notes])
 
 
@@ -67,7 +67,7 @@ def html_of(plan: "Plan") -> str:
         f"<td style='text-align:right'>{escape(theirs)}</td></tr>"
         for what, ours, theirs in rows_of(plan)
     )
-    notes = "".join(f"<li>{escape(warning)}</li>" for warning in plan.warnings)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (*plan.warnings, *_notes(plan)))
     options = ", ".join(f"{name}={value!r}" for name, value in plan.options.items())
     caption = f"<caption>INNAprop({escape(options)}), {len(plan.rates):,} steps</caption>"
     return f"<table>{caption}{head}{body}</table>" + (f"<ul>{notes}</ul>" if notes else "")
@@ -119,6 +119,12 @@ def _of_distance(plan: "Plan") -> str | None:
 
 def _of_stability(plan: "Plan") -> str | None:
     ours, theirs = plan.stability_limit, plan.adamw_stability_limit
+    if ours == 0:
+        product = plan.hyperparameters.alpha * max(plan.rates)
+        return (
+            f"the momentum is unstable, whatever the loss: alpha times the learning rate must be "
+            f"below 2, got {product:.3g}. Lower one of them."
+        )
     if not math.isfinite(ours) or not math.isfinite(theirs) or ours * LESS_STABLE >= theirs:
         return None
     return (
@@ -129,7 +135,7 @@ def _of_stability(plan: "Plan") -> str | None:
 
 def _of_idle_weights(plan: "Plan") -> str | None:
     idle = plan.idle
-    if idle.crosses_at is None:
+    if idle.crosses_at is None or plan.stability_limit == 0:
         return None
     return (
         f"weight decay drives a weight without a gradient through zero at update "
@@ -139,13 +145,21 @@ def _of_idle_weights(plan: "Plan") -> str | None:
 
 def _of_decay(plan: "Plan") -> str | None:
     ours, theirs = abs(plan.idle.left), plan.idle.adamw_left
-    if plan.idle.crosses_at is not None or abs(ours - theirs) < 0.1:
+    if plan.idle.crosses_at is not None or plan.stability_limit == 0 or abs(ours - theirs) < 0.1:
         return None
     more = "more" if ours > theirs else "less"
     return (
         f"{ours:.0%} of a weight without a gradient is left after the run, {more} than the "
         f"{theirs:.0%} of AdamW with the same weight decay; decay_momentum=False makes them equal."
     )
+
+
+def _notes(plan: "Plan") -> list[str]:
+    if min(plan.rates) == max(plan.rates):
+        return []
+    return [
+        "The learning rate of these options is the schedule's largest; add the schedule yourself."
+    ]
 
 
 def _adamw_time_constant(plan: "Plan") -> float:

@@ -90,6 +90,7 @@ class INNAprop(tf.Module):
     def __init__(
         self,
         learning_rate: Any = 1e-3,
+        *,
         alpha: Any = 0.1,
         beta: Any = 0.9,
         sigma: float = 0.999,
@@ -97,7 +98,6 @@ class INNAprop(tf.Module):
         weight_decay: float = 0.01,
         residual: bool = True,
         name: str = "INNAprop",
-        *,
         decay_momentum: bool = True,
         state_bits: int = 32,
         seed: int = 0,

@@ -23,7 +23,14 @@ class _KerasTrainingLoop(TrainingLoop):
         self._dtype = dtype
         self._variables = [keras.Variable(v, dtype=dtype) for v in values]
         h = hyperparameters
-        self._optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        self._optimizer = INNAprop(
+            h.gamma,
+            alpha=h.alpha,
+            beta=h.beta,
+            sigma=h.sigma,
+            epsilon=h.eps,
+            weight_decay=h.weight_decay,
+        )
         self._optimizer.build(self._variables)
         self._apply = self._make_apply()
 

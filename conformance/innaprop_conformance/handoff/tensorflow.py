@@ -26,7 +26,14 @@ class TensorFlowTrainingLoop(TrainingLoop):
             tf.Variable(v, dtype=dtype, name=name) for name, v in self.names(values).items()
         ]
         h = hyperparameters
-        optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        optimizer = INNAprop(
+            h.gamma,
+            alpha=h.alpha,
+            beta=h.beta,
+            sigma=h.sigma,
+            epsilon=h.eps,
+            weight_decay=h.weight_decay,
+        )
         optimizer.build(self._variables)
         self._use(optimizer)
 

@@ -27,7 +27,14 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     model.set_weights(task.weights())
     h = task.hyperparameters
     if optimizer == "INNAprop":
-        opt = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        opt = INNAprop(
+            h.gamma,
+            alpha=h.alpha,
+            beta=h.beta,
+            sigma=h.sigma,
+            epsilon=h.eps,
+            weight_decay=h.weight_decay,
+        )
     else:
         opt = keras.optimizers.AdamW(
             h.gamma, h.weight_decay, beta_1=0.9, beta_2=h.sigma, epsilon=h.eps

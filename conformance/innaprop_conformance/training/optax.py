@@ -23,7 +23,14 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     jax.config.update("jax_enable_x64", False)  # type: ignore[no-untyped-call]
     h = task.hyperparameters
     if optimizer == "INNAprop":
-        opt = innaprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+        opt = innaprop(
+            h.gamma,
+            alpha=h.alpha,
+            beta=h.beta,
+            sigma=h.sigma,
+            eps=h.eps,
+            weight_decay=h.weight_decay,
+        )
     else:
         opt = optax.adamw(h.gamma, b1=0.9, b2=h.sigma, eps=h.eps, weight_decay=h.weight_decay)
 

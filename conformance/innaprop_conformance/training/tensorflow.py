@@ -18,7 +18,14 @@ def train(task: Task, progress: Callable[[int], None]) -> Training:
     """
     variables = w1, b1, w2, b2 = [tf.Variable(w) for w in task.weights()]
     h = task.hyperparameters
-    optimizer = INNAprop(h.gamma, h.alpha, h.beta, h.sigma, h.eps, h.weight_decay)
+    optimizer = INNAprop(
+        h.gamma,
+        alpha=h.alpha,
+        beta=h.beta,
+        sigma=h.sigma,
+        epsilon=h.eps,
+        weight_decay=h.weight_decay,
+    )
 
     def logits(x: Any) -> Any:
         return tf.nn.relu(x @ w1 + b1) @ w2 + b2

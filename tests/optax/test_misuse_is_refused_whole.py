@@ -214,7 +214,7 @@ def narrow(tree):
             innaprop(1e-3).init(narrow(PARAMS)),
             PARAMS,
             ValueError,
-            "the state has a residual for params['b'], which is float32 and not of 16 bits: call",
+            "the state has a residual for params['b'], which is float32, not a 16-bit dtype: call",
         ),
         (
             innaprop(1e-3).init(PARAMS)._replace(momentum=narrow(PARAMS)),

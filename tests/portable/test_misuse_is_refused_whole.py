@@ -363,7 +363,7 @@ def test_what_is_no_optimizer_of_ours(path):
 
 
 def test_hyperparameters_are_for_optax(path):
-    with pytest.raises(TypeError, match="hyperparameters must be None, but in optax"):
+    with pytest.raises(TypeError, match="hyperparameters must be None except for optax"):
         innaprop.save_state(path, INNAprop([np.ones(1)]), hyperparameters={"alpha": 1.0})
 
 

@@ -1,4 +1,4 @@
-"""A doctor during the run: what an update does, and the failures that a run shows."""
+"""Diagnostics during a run: measurements of updates, and recognition of failing runs."""
 
 from innaprop.diagnostics.record import Group, Record
 from innaprop.diagnostics.recorder import Diagnostics, DiagnosticsWarning

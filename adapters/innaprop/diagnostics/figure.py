@@ -1,4 +1,4 @@
-"""A run as one picture; needs matplotlib."""
+"""A run as a figure; needs matplotlib."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,30 +7,29 @@ from innaprop.diagnostics.record import Record
 from innaprop.diagnostics.signatures import Finding
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Of Okabe and Ito's palette: told apart by the colour-blind, and on light and dark ground."""
+"""From the Okabe-Ito palette: distinct to the colour-blind, on light and dark backgrounds."""
 PANELS = (
     ("loss", "log", ("training_loss", "validation_loss")),
     ("size", "log", ("update_over_parameter", "scaled_gradient", "step_growth")),
     ("momentum", "linear", ("momentum_share", "agreement")),
     ("share of elements", "linear", ("at_floor", "stale", "stalled", "decay_driven")),
 )
-"""Label, scale and curves of each panel."""
+"""Axis label, scale and curves of each panel."""
 
 
 def draw(records: Sequence[Record], findings: Sequence[Finding] = (), figure: Any = None) -> Any:
-    """Draw losses, sizes, momentum and shares of elements over the updates.
+    """Plot losses, sizes, momentum and fractions of elements over the updates.
 
     Args:
-        records: What to draw; at least one.
-        findings: Signatures, marked at the update where they were seen. Default none.
-        figure: An empty matplotlib Figure to draw into. Default None: a new one, which belongs to
-            no window.
+        records: The records; at least one.
+        findings: Findings, marked at the update where they were first seen. Default none.
+        figure: An empty matplotlib Figure to draw into. Default None: a new one, without a window.
 
     Returns:
         The Figure.
 
     Raises:
-        ImportError: There is no matplotlib.
+        ImportError: matplotlib is not installed.
         ValueError: There is no record.
     """
     if not records:

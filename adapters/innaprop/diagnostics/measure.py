@@ -1,6 +1,6 @@
-"""What is measured of one parameter in one update: sums over its elements, in any framework.
+"""Measurements of one parameter in one update: sums over its elements, in any framework.
 
-Everything else follows from sums, which add up over parameters, groups and processes.
+All reported quantities follow from sums, which can be added over parameters, groups and processes.
 """
 
 from collections.abc import Callable
@@ -25,18 +25,18 @@ SUMS = (
     "stalled",
     "decay_driven",
 )
-"""What ``sums`` returns, in this order."""
+"""Names of the results of ``sums``, in order."""
 SCALARS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay")
-"""What a group has beside its sums."""
+"""The hyperparameters that a group has beside its sums."""
 STALE = 1e-3
-"""Gradients that are this small beside their root mean square are stale. Of normally distributed
-ones 0.08 % are."""
+"""A gradient is stale if its ratio to the root of its second moment is at most this. Of normally
+distributed ones 0.08 % are."""
 
 
 class Operations(NamedTuple):
-    """What a framework has to offer, for arrays of any shape.
+    """The functions needed of a framework, for arrays of any shape.
 
-    Comparisons are arrays of 0 and 1 of their operands' dtype, whose sums count.
+    Comparisons return 0 and 1 in their operands' dtype, so that sums count elements.
     """
 
     sqrt: Callable[[Any], Any]
@@ -64,17 +64,17 @@ def sums(
     to: Operations,
     rounded: Callable[[Any], Any] | None = None,
 ) -> list[Any]:
-    """Return the sums of one parameter, for the update that these arrays go into.
+    """Return the sums of one parameter for the update with these arrays.
 
     Args:
         theta: Parameter before the update, or its master weights; array of any shape.
         m: Momentum, like theta.
         v: Second moment, like theta.
-        g: Gradient as the update takes it, like theta.
+        g: Gradient as used by the update, like theta.
         c: The scalars of the update.
         to: The framework's operations.
-        rounded: Rounds an array like theta to what is stored of it. Default None: theta is stored
-            as it is.
+        rounded: Rounds an array like theta to the dtype in which it is stored. Default None: no
+            rounding.
 
     Returns:
         A number for each name in ``SUMS``. The first is an int, the others have shape ().

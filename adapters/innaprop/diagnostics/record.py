@@ -1,4 +1,4 @@
-"""What one measured update says, of each group and of all parameters together."""
+"""The record of one measured update, for each group and for all parameters together."""
 
 import math
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ QUANTITIES = (
     "stalled",
     "decay_driven",
 )
-"""What is reported of a group, in this order."""
+"""The reported quantities of a group, in order."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What one update does to some parameters.
+    """Measurements of one update of a group of parameters.
 
     Args:
         sums: A number for each name of ``innaprop.diagnostics.measure.SUMS``.
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def elements(self) -> int:
-        """How many numbers the parameters have; complex ones have two each."""
+        """Number of elements of the parameters; complex elements count twice."""
         return int(self.sums["elements"])
 
     @property
@@ -49,7 +49,7 @@ class Group:
 
     @property
     def gradient_norm(self) -> float:
-        """Euclidean norm of the gradient, as the update takes it: unscaled, clipped."""
+        """Euclidean norm of the gradient as used by the update: unscaled and clipped."""
         return _root(self.sums["gradient"])
 
     @property
@@ -59,25 +59,25 @@ class Group:
 
     @property
     def update_over_parameter(self) -> float:
-        """Norm of the update over norm of the parameters; NaN if all parameters are zero."""
+        """Norm of the update divided by that of the parameters; NaN if all parameters are zero."""
         return _over(self.update_norm, self.parameter_norm)
 
     @property
     def momentum_share(self) -> float:
-        """The share of the update that the momentum makes, measured along the update.
+        """The fraction of the update that the momentum contributes, projected onto the update.
 
-        The shares of momentum, scaled gradient and decay add up to 1. It is negative where the
-        momentum takes back what the gradient gives: -3 for (2, 2) under a gradient that never
-        turns. NaN without a move.
+        The fractions of momentum, scaled gradient and decay add up to 1. It is negative if the
+        momentum opposes the gradient: -3 for (2, 2) under a constant gradient. NaN if the update is
+        zero.
         """
         return _over(self.sums["momentum_in_update"], self.sums["update"])
 
     @property
     def agreement(self) -> float:
-        """Cosine of the momentum and of what the scaled gradient adds to it; 0 at alpha beta = 1.
+        """Cosine between the momentum and the scaled gradient's contribution to it.
 
-        1 under a gradient that never turns, about 0 under noise, -1 where the parameters
-        oscillate from update to update.
+        1 under a constant gradient, about 0 under noise, -1 if the parameters oscillate from update
+        to update. 0 at alpha beta = 1.
         """
         viscous = 1 - self.scalars["alpha"] * self.scalars["beta"]
         length = _root(self.sums["momentum"]) * _root(self.sums["scaled_gradient"])
@@ -87,49 +87,49 @@ class Group:
 
     @property
     def scaled_gradient(self) -> float:
-        """Root mean square of u, over the elements that have a gradient; about 1 in good health.
+        """Root mean square of u over the elements that have a gradient; about 1 in a healthy run.
 
-        Below, where eps or a second moment of larger gradients holds it down. NaN without
+        Smaller if eps, or a second moment from earlier, larger gradients, dominates. NaN without
         gradients.
         """
         return _root(_over(self.sums["scaled_gradient"], self.sums["active"]))
 
     @property
     def step_growth(self) -> float:
-        """Length of the update over that of the first part of it, gamma beta u.
+        """Norm of the update divided by that of gamma beta u, its part without momentum.
 
-        1 where there is no momentum; under a gradient that never turns it goes to
-        1 / (alpha beta). NaN without gradients.
+        1 if there is no momentum; under a constant gradient it converges to 1 / (alpha beta). NaN
+        without gradients.
         """
         first = self.scalars["gamma"] * self.scalars["beta"] * _root(self.sums["scaled_gradient"])
         return _over(self.update_norm, first)
 
     @property
     def at_floor(self) -> float:
-        """Share of the elements with a gradient whose root of the second moment is below eps."""
+        """Fraction of the elements with a gradient whose root of the second moment is below eps."""
         return _over(self.sums["at_floor"], self.sums["active"])
 
     @property
     def stale(self) -> float:
-        """Share of elements whose gradient is at most 1/1000 of what the second moment remembers.
+        """Fraction of elements whose gradient is at most 1/1000 of the root of the second moment.
 
-        Elements that never had a gradient are among them.
+        It includes elements that never had a gradient.
         """
         return _over(self.sums["stale"], self.sums["elements"])
 
     @property
     def overflow(self) -> float:
-        """Share of elements whose second moment is infinite or NaN after the update."""
+        """Fraction of elements whose second moment is infinite or NaN after the update."""
         return _over(self.sums["overflow"], self.sums["elements"])
 
     @property
     def stalled(self) -> float:
-        """Share of elements that rounding puts back: their update is not zero, and too small."""
+        """Fraction of elements whose nonzero update is lost in rounding."""
         return _over(self.sums["stalled"], self.sums["elements"])
 
     @property
     def decay_driven(self) -> float:
-        """Share of elements to whose momentum the weight decay adds more than the gradient.
+        """Fraction of elements to whose momentum weight decay contributes more than the gradient.
 
         Always 0 with ``decay_momentum=False``.
         """
@@ -137,9 +137,12 @@ class Group:
 
     @property
     def stability_limit(self) -> float:
-        """The curvature of the scaled gradient up to which iterates are stable (docs/practice)."""
+        """The largest curvature of the scaled gradient with stable iterates (docs/practice).
+
+        0 for alpha gamma >= 2: the momentum alone is unstable then.
+        """
         gamma, alpha, beta = (self.scalars[name] for name in ("gamma", "alpha", "beta"))
-        return _over(4 - 2 * alpha * gamma, gamma * (2 * beta - gamma))
+        return max(0.0, _over(4 - 2 * alpha * gamma, gamma * (2 * beta - gamma)))
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class Record:
 
     Args:
         step: Number of the update, 1 at the first.
-        groups: What was measured, by the groups' names. At least one.
+        groups: The measurements, by group name. At least one.
         training_loss: Mean of the training losses since the last record; None if none was given.
         validation_loss: The last validation loss since the last record, or None.
     """
@@ -160,21 +163,20 @@ class Record:
 
     @property
     def all(self) -> Group:
-        """What holds for all parameters together, with the scalars of the largest group."""
+        """All parameters together, with the scalars of the largest group."""
         groups = list(self.groups.values())
         sums = {name: sum(group.sums[name] for group in groups) for name in SUMS}
         return Group(sums, max(groups, key=lambda group: group.elements).scalars)
 
     def as_dict(self, prefix: str = "innaprop/") -> dict[str, float]:
-        """Return everything as one flat dict, as W&B and other loggers take it.
+        """Return everything as one flat dict, for W&B and other loggers.
 
         Args:
-            prefix: What keys begin with. Default "innaprop/".
+            prefix: Prefix of the keys. Default "innaprop/".
 
         Returns:
-            Numbers by keys such as "innaprop/update_over_parameter", of all parameters, and
-            "innaprop/GROUP/update_over_parameter" where there are several groups; losses where
-            they are known.
+            Numbers for all parameters, with keys such as "innaprop/update_over_parameter"; if there
+            are several groups also "innaprop/GROUP/update_over_parameter"; and losses, if known.
         """
         values = {f"{prefix}{key}": value for key, value in _reported(self.all).items()}
         if len(self.groups) > 1:
@@ -193,17 +195,17 @@ def record_of(
     training_loss: float | None = None,
     validation_loss: float | None = None,
 ) -> Record:
-    """Return the record of what an adapter has measured.
+    """Return the record of an adapter's measurements.
 
     Args:
         step: Number of the update, 1 at the first.
-        measured: By the groups' names, a number for each name of ``SUMS`` and ``SCALARS``; whatever
-            ``float`` takes.
+        measured: By group name, a value for each name of ``SUMS`` and ``SCALARS``; anything that
+            ``float`` accepts.
         training_loss: As in ``Record``.
         validation_loss: As in ``Record``.
 
     Raises:
-        TypeError: What was measured is no mapping of mappings.
+        TypeError: ``measured`` is not a mapping of mappings.
         ValueError: A name is missing, or there is no group.
     """
     if not isinstance(measured, Mapping) or not all(

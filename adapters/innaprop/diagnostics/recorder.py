@@ -1,4 +1,4 @@
-"""The run's history: records, losses, findings, and those who are told."""
+"""The history of a run: records, losses and findings; and its writers."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -14,21 +14,21 @@ class DiagnosticsWarning(UserWarning):
 
 
 class Diagnostics:
-    """What a run does, recorded every so many updates, and the failures that it shows.
+    """Records what the updates of a run do, every N-th update, and recognises failing runs.
 
-    This one is fed by ``record`` with what ``measure`` of ``innaprop.tensorflow`` or
-    ``innaprop.optax`` returns. ``innaprop.torch.Diagnostics`` and ``innaprop.keras.Diagnostics``
-    measure by themselves.
+    Pass the results of ``innaprop.tensorflow.measure`` or ``innaprop.optax.measure`` to ``record``.
+    ``innaprop.torch.Diagnostics`` and ``innaprop.keras.Diagnostics`` measure by themselves.
 
     Args:
         every: Updates from one record to the next, >= 1; the first update is always recorded.
             Default 100.
-        write: Who is told of every record: callables such as ``wandb.log``, ``CSV(path)`` or
+        write: Receivers of every record: callables such as ``wandb.log``, ``CSV(path)`` or
             ``TensorBoard(writer)``, called with a flat dict of numbers and ``step=``. Default none.
-        warn: Whether a signature that appears is a ``DiagnosticsWarning``, once each. Default True.
+        warn: Whether to issue a ``DiagnosticsWarning`` when a signature first appears. Default
+            True.
 
     Raises:
-        TypeError: every is no integer, warn no bool, or write holds what cannot be called.
+        TypeError: every is not an integer, warn is not a bool, or an item of write is not callable.
         ValueError: every is smaller than 1.
 
     Attributes:
@@ -60,12 +60,12 @@ class Diagnostics:
         self._findings: dict[str, Finding] = {}
 
     def loss(self, training: Any = None, validation: Any = None) -> None:
-        """Take the losses of this update; nothing is read from a device until the next record.
+        """Store the losses of this update; nothing is read from a device until the next record.
 
         Args:
-            training: The training loss; a number or a scalar tensor. The next record has the mean
-                of those since the last one. Call this before the update. Default None.
-            validation: The validation loss, likewise, of which the next record has the last.
+            training: The training loss; a number or a scalar tensor. The next record contains the
+                mean of those since the last record. Call this before the update. Default None.
+            validation: The validation loss, likewise. The next record contains the last one.
                 Default None.
         """
         if training is not None:
@@ -82,7 +82,7 @@ class Diagnostics:
         return (step - 1) % self.every == 0
 
     def record(self, step: int, measured: Mapping[str, Mapping[str, Any]]) -> Record:
-        """Take what was measured of an update, tell it to all writers, and judge the run.
+        """Record measurements of an update, pass them to all writers, and look for signatures.
 
         Args:
             step: Number of the update, 1 at the first, larger than that of the last record.
@@ -93,7 +93,7 @@ class Diagnostics:
 
         Raises:
             TypeError: ``measured`` is something else.
-            ValueError: Likewise, or the step is not after the last one. Nothing has changed then.
+            ValueError: Likewise, or the step is not after the last one. Nothing is changed then.
         """
         if self.records and not step > self.records[-1].step:
             raise ValueError(
@@ -120,22 +120,22 @@ class Diagnostics:
 
     @property
     def findings(self) -> list[Finding]:
-        """Every signature that was seen so far, as it was first seen."""
+        """Every signature found so far, as first found."""
         return list(self._findings.values())
 
     def plot(self) -> Any:
-        """Draw the run.
+        """Plot the run.
 
         Returns:
-            A matplotlib Figure that belongs to no window.
+            A matplotlib Figure, without a window.
 
         Raises:
-            ImportError: There is no matplotlib.
+            ImportError: matplotlib is not installed.
             ValueError: There is no record yet.
         """
         return draw(self.records, self.findings)
 
 
 def _detached(loss: Any) -> Any:
-    """Return a loss without the graph that it came from."""
+    """Return a loss without its autograd graph."""
     return loss.detach() if hasattr(loss, "detach") else loss

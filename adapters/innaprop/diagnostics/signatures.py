@@ -1,6 +1,6 @@
-"""The signatures of failing runs: what the records show, why, and what to change.
+"""Signatures of failing runs: recognition, evidence, and advice.
 
-Each rule is a function of the records alone. docs/diagnostics.md argues for the thresholds.
+Each rule is a function of the records only. docs/diagnostics.md justifies the thresholds.
 """
 
 import math
@@ -18,9 +18,9 @@ PLATEAU, EXPLOSION, CONSERVATIVE, OVERFITTING = (
     "overfitting",
 )
 LAST = 3
-"""How many records in a row must agree."""
+"""Number of consecutive records that must agree."""
 ENOUGH = 7
-"""Records before a rule speaks of a trend: the first loss, which is one batch's, and two halves."""
+"""Records required for a trend: the first loss, which is that of one batch, and two halves."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Finding:
 
     Args:
         name: "plateau", "explosion", "conservative scaling" or "overfitting".
-        step: The update at which it was seen.
-        cause: What the records point to, in words.
-        evidence: The numbers that say so, by what they are.
+        step: The update at which it was found.
+        cause: The likely cause, in words.
+        evidence: The numbers that support it, by description.
         advice: What to change, in words.
     """
 
@@ -54,7 +54,7 @@ def find(records: Sequence[Record]) -> list[Finding]:
         records: All records of the run, in order.
 
     Returns:
-        At most one finding for each signature; none where nothing is wrong, or not enough known.
+        At most one finding for each signature; none if nothing is wrong or too little is known.
 
     Raises:
         ValueError: The records are not in the order of their steps.
@@ -67,7 +67,7 @@ def find(records: Sequence[Record]) -> list[Finding]:
 
 
 def explosion(records: Sequence[Record]) -> Finding | None:
-    """Return whether parameters explode, or the loss is beyond where it began and stays there."""
+    """Find parameters that explode, or a loss that stays above its first value."""
     if not records:
         return None
     last = records[-1]
@@ -139,7 +139,7 @@ def explosion(records: Sequence[Record]) -> Finding | None:
 
 
 def plateau(records: Sequence[Record]) -> Finding | None:
-    """Return whether the loss has not fallen, and a small rate or (alpha, beta) explains it."""
+    """Find a loss that does not fall because of a small learning rate, or of (alpha, beta)."""
     losses = [record.training_loss for record in records[1:] if record.training_loss is not None]
     if len(losses) < ENOUGH - 1:
         return None
@@ -153,7 +153,9 @@ def plateau(records: Sequence[Record]) -> Finding | None:
         "fall of the loss": 1 - after / before,
         "scaled gradient": median(record.all.scaled_gradient for record in records[-LAST:]),
     }
-    if not evidence["scaled gradient"] > 0.1:  # Then it is not the rate that keeps steps short.
+    if (
+        not evidence["scaled gradient"] > 0.1
+    ):  # Otherwise steps are short for another reason than the rate.
         return None
     product = scalars["alpha"] * scalars["beta"]
     if not 0.01 <= product <= 10:
@@ -185,7 +187,7 @@ def plateau(records: Sequence[Record]) -> Finding | None:
 
 
 def conservative_scaling(records: Sequence[Record]) -> Finding | None:
-    """Return whether eps or an old second moment keeps steps short while the loss is high."""
+    """Find steps that eps or an old second moment makes short while the loss is high."""
     losses = [record.training_loss for record in records if record.training_loss is not None]
     if len(records) < ENOUGH or len(losses) < ENOUGH:
         return None
@@ -234,7 +236,7 @@ def conservative_scaling(records: Sequence[Record]) -> Finding | None:
 
 
 def overfitting(records: Sequence[Record]) -> Finding | None:
-    """Return whether the training loss falls while steps grow and the validation loss rises."""
+    """Find a training loss that falls while steps grow and the validation loss rises."""
     both = [
         record
         for record in records
@@ -276,7 +278,7 @@ RULES: tuple[Callable[[Sequence[Record]], Finding | None], ...] = (
     conservative_scaling,
     overfitting,
 )
-"""All rules; the order is that of the findings."""
+"""All rules, in the order of the findings."""
 
 
 def _ratio(record: Record, other: Record, name: str) -> float:

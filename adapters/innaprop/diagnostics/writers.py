@@ -1,4 +1,4 @@
-"""Where records go: a CSV file, and whatever writes for TensorBoard. W&B needs nothing of this."""
+"""Writers of records: CSV files and TensorBoard. W&B needs none of these."""
 
 import csv
 from os import PathLike
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class CSV:
-    """Write a line for each record into a CSV file, which is complete after every line.
+    """Write each record as a line of a CSV file, which is closed after every line.
 
-    The columns are those of the first record and the losses; a new file replaces an old one.
+    The columns are those of the first record, and the losses. An existing file is overwritten.
 
     Args:
         path: The file. Its folder must exist.
@@ -44,13 +44,13 @@ class CSV:
 
 
 class TensorBoard:
-    """Hand records to a writer for TensorBoard.
+    """Pass records to a TensorBoard writer.
 
     Args:
-        writer: What has ``add_scalar(tag, value, step)``, as
-            ``torch.utils.tensorboard.SummaryWriter`` and tensorboardX have, or
-            ``scalar(tag, value, step)``, as ``flax.metrics.tensorboard.SummaryWriter`` has.
-            For TensorFlow's there is ``innaprop.tensorflow.TensorBoard``.
+        writer: An object with ``add_scalar(tag, value, step)``, such as
+            ``torch.utils.tensorboard.SummaryWriter`` or tensorboardX's, or with
+            ``scalar(tag, value, step)``, such as ``flax.metrics.tensorboard.SummaryWriter``. For
+            TensorFlow's writers use ``innaprop.tensorflow.TensorBoard``.
 
     Raises:
         TypeError: The writer has neither.

@@ -1,4 +1,4 @@
-"""What an update is about to do, as scalars inside the compiled step."""
+"""Measurements of the next update, as scalars inside the compiled step."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -42,17 +42,17 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Return what an update will do, for ``innaprop.diagnostics.Diagnostics.record``.
 
-    Call it beside ``update``, with the same gradients, state and parameters, inside the compiled
-    step or outside. Nothing is changed, and nothing is read from a device. So that steps between
-    records pay nothing, compile a second step that measures, or use ``jax.lax.cond``.
+    Call it together with ``update``, with the same gradients, state and parameters, inside the
+    compiled step or outside. Nothing is changed, and nothing is read from a device. To avoid any
+    cost in the steps between records, compile a second step that measures, or use ``jax.lax.cond``.
 
     Args:
-        gradients: As ``update`` takes them; after what comes before ``innaprop`` in a chain.
-        state: The ``INNApropState``, or a state that holds one, of a chain or a wrapper.
+        gradients: As for ``update``; in a chain, after the transformations before ``innaprop``.
+        state: The ``INNApropState``, or the state of a chain or wrapper that contains one.
         params: The parameters before the update.
         learning_rate: As given to ``innaprop``: a number, a scalar array or a schedule.
-        groups: Names the group of a parameter by its name, such as "params['w']". Default None:
-            one group, "all".
+        groups: Takes the name of a parameter, such as "params['w']", and returns the name of its
+            group. Default None: one group, "all".
         mask: As given to ``innaprop``. Default None.
         residual: As given to ``innaprop``. Default True.
         decay_momentum: As given to ``innaprop``. Default True.
@@ -113,7 +113,7 @@ def _rounding(dtype: Any) -> Callable[[Any], Any]:
 
 
 def _state_in(state: Any) -> Any:
-    """Return the one ``INNApropState`` in a state; the state itself if there is no such one."""
+    """Return the ``INNApropState`` in a state; the state itself if there is not exactly one."""
     leaves = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, INNApropState))
     found = [leaf for leaf in leaves if isinstance(leaf, INNApropState)]
     return found[0] if len(found) == 1 else state

@@ -1,4 +1,4 @@
-"""The hyperparameters of a transformation: numbers, traced numbers and schedules."""
+"""The hyperparameters of a transformation: numbers, traced arrays and schedules."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,12 +18,12 @@ class Options:
 
     Args:
         **values: Numbers, scalar arrays (traced ones too) or, for gamma, alpha and beta,
-            callables of the number of updates made before.
+            callables of the number of previous updates.
 
     Raises:
         TypeError: A value is none of these, or an array that is not float32, float64 or
             integer.
-        ValueError: An array is not a scalar, or a value that is known is outside its range.
+        ValueError: An array is not a scalar, or a known value is outside its range.
     """
 
     def __init__(self, **values: Any) -> None:
@@ -35,10 +35,10 @@ class Options:
         )
 
     def at(self, updates: Any) -> dict[str, Any]:
-        """Return the values for the update that ``updates`` others came before.
+        """Return the values for the update after ``updates`` previous ones.
 
         Raises:
-            TypeError, ValueError: A schedule has given what is no value, as above.
+            TypeError, ValueError: The result of a schedule is invalid, as above.
         """
         if not self._schedules:
             return self._numbers
@@ -51,7 +51,7 @@ def coefficients(
 ) -> momentum.Coefficients:
     """Return the scalars of update number k in a dtype.
 
-    Numbers stay Python's, whose products are exact to 53 bits and take the arrays' dtype.
+    Python numbers are not converted: their products are computed in float64, and are weakly typed.
     """
     values = {
         key: value.astype(dtype) if isinstance(value, jax.Array) else value
@@ -63,7 +63,7 @@ def coefficients(
 
 
 def _log(sigma: Any) -> Any:
-    # sigma is near one, where float32 has the difference exactly.
+    # sigma is near 1, where sigma - 1 is exact in float32.
     return jnp.log1p(sigma - 1)
 
 
@@ -75,7 +75,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(name: str, value: Any) -> Any:
-    """Return a traced scalar as it is, and everything else as a number, if it is one."""
+    """Return an array's value as a number, and tracers and other values unchanged."""
     if not isinstance(value, (jax.Array, np.ndarray)):
         return value
     if value.shape != ():

@@ -1,4 +1,4 @@
-"""The transformation's state as every framework reads it, and back."""
+"""Conversion between the transformation's state and the portable state."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -26,7 +26,7 @@ _OWN = {key: NAMES.get(key, key) for key in HYPERPARAMETERS}
 
 
 def snapshot(tree: Any, parameters: Any, hyperparameters: Any = _NONE) -> Snapshot:
-    """Return what a state holds, as ``innaprop.save_state`` says."""
+    """Return the portable state for ``innaprop.save_state``."""
     state, injected = _find(tree)
     params = _parameters(parameters)
     count = int(state.count)
@@ -56,7 +56,7 @@ def snapshot(tree: Any, parameters: Any, hyperparameters: Any = _NONE) -> Snapsh
 
 
 def restore(tree: Any, parameters: Any, state: Snapshot, sets: bool) -> Any:
-    """Return a tree like one of states with a state taken over, as ``innaprop.load_state`` says."""
+    """Return a state tree with a loaded state, for ``innaprop.load_state``."""
     old, injected = _find(tree)
     params = _parameters(parameters)
     packs = old.second_moment is None
@@ -146,7 +146,7 @@ def _scheduled(injected: Any) -> Mapping[str, Any]:
 
 
 def _reinjected(node: Any, numbers: Mapping[str, float], count: int) -> dict[str, Any]:
-    """Return what changes of injected hyperparameters: numbers, and how far schedules are."""
+    """Return the changed fields of injected hyperparameters: numbers, and counts of schedules."""
     schedules = {
         key: jax.tree.map(lambda old: _like(np.array(count), old), state)
         for key, state in _scheduled(node).items()
@@ -160,7 +160,7 @@ def _reinjected(node: Any, numbers: Mapping[str, float], count: int) -> dict[str
 
 
 def _numbers(injected: Any, given: Mapping[str, Any], count: int) -> dict[str, float | None]:
-    """Return the hyperparameters as far as they are known, by the core's names."""
+    """Return the hyperparameters by the core's names, as far as they are known."""
     allowed = {*_OWN.values(), "mask"}
     if not isinstance(given, Mapping) or not given.keys() <= allowed:
         raise TypeError(
@@ -179,14 +179,12 @@ def _numbers(injected: Any, given: Mapping[str, Any], count: int) -> dict[str, f
 
 def _parameters(parameters: Any) -> Parameters:
     if parameters is None:
-        raise ValueError(
-            "parameters must be given, got None: the tree of parameters that the state is of"
-        )
+        raise ValueError("parameters must be given, got None: give the state's tree of parameters")
     return Parameters(parameters)
 
 
 def _names(parameters: Any) -> list[str]:
-    """Return the paths of the leaves, as "dense/kernel"; of a lone array, "params"."""
+    """Return the paths of the leaves, such as "dense/kernel"; "params" for a single array."""
     paths, _ = jax.tree_util.tree_flatten_with_path(parameters)
     names = [
         jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path, _ in paths
@@ -196,11 +194,11 @@ def _names(parameters: Any) -> list[str]:
 
 
 def _like(array: Array, old: Any) -> Any:
-    """Return an array in the dtype of an old one, placed where that is placed."""
+    """Return an array with the dtype and the sharding of an old one."""
     dtype = jnp.result_type(old)
     if array.dtype == np.float64 and not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.dtype(jnp.float32)  # A weight decay of 0 was an integer.
     new = jnp.asarray(array, dtype)
-    # What was not put on a device may go where the others are.
+    # An uncommitted array may follow the others to their device.
     placed = isinstance(old, jax.Array) and old.committed
     return jax.device_put(new, old.sharding) if placed else new

@@ -1,4 +1,4 @@
-"""The transformation: options, state, and the update of a tree of parameters."""
+"""The transformation: options, state and update."""
 
 from typing import Any, NamedTuple
 
@@ -17,15 +17,15 @@ class INNApropState(NamedTuple):
     """State of ``innaprop``."""
 
     count: Any
-    """Updates made, int32 of shape ()."""
+    """Number of updates, int32 of shape ()."""
     momentum: Any
-    """The momentum of every parameter, in its dtype (float32 for 16 bits); zero at first. With
-    ``state_bits=16`` int32 words, which momentum and second moment are packed into."""
+    """The momentum of each parameter, in its dtype (float32 for 16-bit ones); starts at zero. With
+    ``state_bits=16``, int32 words that contain the packed momentum and second moment."""
     second_moment: Any
     """Likewise the second moment; None with ``state_bits=16``."""
     residual: Any
-    """What of the float32 trajectory 16-bit parameters do not hold, int16; ``MaskedNode`` in the
-    place of other parameters, None if there are only such."""
+    """What of the float32 master weights 16-bit parameters do not contain, int16; ``MaskedNode``
+    for other parameters; None if there are no 16-bit ones."""
 
 
 def innaprop(
@@ -42,47 +42,45 @@ def innaprop(
     state_bits: int | None = None,
     seed: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Return INNAprop, with AdamW's memory: a count and two arrays per parameter.
+    """Return INNAprop. Its state is as large as AdamW's: a count and two arrays per parameter.
 
-    Every hyperparameter may be a number or a scalar array, traced or not: of traced ones the
-    values cannot be checked. Learning rate, alpha and beta may also be schedules: callables of
-    the number of updates made before, an integer array, 0 at the first.
+    Every hyperparameter may be a number or a scalar array, traced or not; traced values cannot be
+    checked. Learning rate, alpha and beta may also be schedules: callables of the number of
+    previous updates, an integer array, 0 at the first.
 
     ``update(gradients, state, params)`` takes float32, float64, bfloat16 and float16 parameters of
     any shapes and real floating gradients, and computes in the parameter's dtype, at least float32.
-    The updates have that dtype. Those of 16-bit parameters are the difference of the new parameter
-    and the old one, on which ``optax.apply_updates`` lands.
+    The updates have that dtype. For 16-bit parameters they are the exact difference between the new
+    and the old parameter, so that ``optax.apply_updates`` gives exactly the new one.
 
     Args:
         learning_rate: The paper's gamma, in [0, beta).
         alpha: Viscous damping, >= 0. Default 0.1.
         beta: Newtonian damping, > 0. Default 0.9.
-        sigma: Memory of the second moment, in [0, 1). Default 0.999.
+        sigma: Decay rate of the second moment (Adam's beta2), in [0, 1). Default 0.999.
         eps: Added to the root of the second moment, >= 0. Default 1e-8.
         weight_decay: Decay per unit of learning rate, the paper's lambda, >= 0.
             Default 0.01.
         mask: Which parameters decay, as in ``optax.adamw``: a tree of booleans with the
-            structure of the parameters or a prefix of it, or a callable that makes it of the
-            parameters. Default None, all of them.
-        residual: Whether 16-bit parameters get a residual of 16 bits, with which they follow the
-            float32 trajectory, float16 ones within float16's range. Default True.
-        decay_momentum: Whether weight decay reaches the momentum too, as Algorithm 1 says;
-            without, the weight decays by gamma lambda and nothing else, as in AdamW. Default
-            True.
-        state_bits: Bits of each of the two numbers of a parameter's state: 32, or 16, of float32,
-            bfloat16 and float16 parameters. Default None, 32: what is a number by default
-            ``optax.inject_hyperparams`` takes for one that may change.
-        seed: Where the draws begin by which a state of 16 bits is rounded; any integer. Default
-            None, 0.
+            structure of the parameters or a prefix of it, or a callable that takes the parameters
+            and returns one. Default None: all of them.
+        residual: Whether 16-bit parameters get a 16-bit residual; both together are float32 master
+            weights (for float16, within its range). Default True.
+        decay_momentum: Whether weight decay also changes the momentum, as in Algorithm 1. If not,
+            the weight only decays by gamma lambda, as in AdamW. Default True.
+        state_bits: Bits of the momentum and of the second moment, each: 32; or 16, for float32,
+            bfloat16 and float16 parameters only. Default None: 32. (``optax.inject_hyperparams``
+            would treat a numeric default as a hyperparameter.)
+        seed: Seed of the stochastic rounding of a 16-bit state; any integer. Default None: 0.
 
     Returns:
         An ``optax.GradientTransformationExtraArgs`` whose state is an ``INNApropState``.
 
     Raises:
-        TypeError: An argument is of the wrong type. By ``init`` and ``update``: a parameter is
+        TypeError: An argument is of the wrong type. In ``init`` and ``update``: a parameter is
             not float32, float64, bfloat16 or float16, a gradient is not real and floating, the
             mask is not boolean, or the state is another transformation's.
-        ValueError: A value is outside its range, or learning_rate >= beta. By ``update``:
+        ValueError: A value is outside its range, or learning_rate >= beta. In ``update``:
             params are missing, or gradients, state or mask do not fit them.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
@@ -114,7 +112,7 @@ def innaprop(
     def init(params: Any) -> INNApropState:
         parameters = Parameters(params, abstract=True)
         leaves = parameters.leaves
-        if leaves:  # optax.tree.map_params has something without leaves stand for all trees.
+        if leaves:  # optax.tree.map_params calls init with a placeholder without leaves.
             parameters.mask(mask)
         splits = [residual and p.dtype != compute_dtype(p.dtype) for p in leaves]
         dtypes = parameters.words() if packs else [compute_dtype(p.dtype) for p in leaves]
@@ -144,7 +142,7 @@ def innaprop(
             other = 32 if packs else 16
             raise ValueError(
                 f"the state must be of {state_bits} bits, got one of {other}: call init again, or "
-                "take it over by innaprop.save_state and innaprop.load_state"
+                "convert it by innaprop.save_state and innaprop.load_state"
             )
         momentums, second_moments = moments(parameters, state)
         residuals = parameters.residuals(state.residual)
@@ -153,14 +151,14 @@ def innaprop(
         thetas = _thetas(parameters, state)
         before = _count(state)
         count = optax.safe_increment(before)
-        # int64 where JAX has it, so that schedules are computed in float64 there.
+        # int64 if enabled, so that schedules are computed in float64.
         values = options.at(before.astype(int))
         rows = [
             Row(theta, g.astype(theta.dtype), m, v)
             for theta, g, m, v in zip(thetas, gradients, momentums, second_moments, strict=True)
         ]
-        # Rows of one dtype that decay alike have their scalars in common, and are one computation
-        # where they are on the same devices.
+        # Rows of equal dtype and weight decay share their scalars; if they are also on the same
+        # devices, they are one computation.
         groups: dict[tuple[Any, bool, Any], list[int]] = {}
         changes: list[Any] = [None] * len(rows)
         for i, (theta, decay) in enumerate(zip(thetas, decays, strict=True)):
@@ -198,19 +196,18 @@ def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) ->
     """Return the paper's psi of every parameter.
 
     Args:
-        state: What ``init`` or ``update`` of ``innaprop`` returned; in the state of a chain or
-            a wrapper, ``optax.tree.get(state, "INNApropState")`` finds it.
-        params: The parameters that belong to it.
+        state: The state from ``init`` or ``update`` of ``innaprop``;
+            ``optax.tree.get(state, "INNApropState")`` finds it in the state of a chain or wrapper.
+        params: Its parameters.
         alpha: Viscous damping of the last update, as given to ``innaprop``. Default 0.1.
-        beta: Likewise the Newtonian damping. Default 0.9.
+        beta: Newtonian damping, likewise. Default 0.9.
 
     Returns:
         A tree like ``params``, float32 for 16-bit parameters.
 
     Raises:
         TypeError: ``state`` is something else, or alpha or beta is not a number.
-        ValueError: The state is not one of these parameters, or alpha or beta is outside its
-            range.
+        ValueError: The state does not fit these parameters, or alpha or beta is outside its range.
 
     Source: arXiv 2410.05871, Algorithm 1.
     """
@@ -226,19 +223,19 @@ def psi(state: INNApropState, params: Any, alpha: Any = 0.1, beta: Any = 0.9) ->
 
 
 def master_weights(state: INNApropState, params: Any) -> Any:
-    """Return the value of every parameter that the updates go on from.
+    """Return the master weights of every parameter.
 
     Args:
-        state: What ``init`` or ``update`` of ``innaprop`` returned, as for ``psi``.
-        params: The parameters that belong to it.
+        state: The state from ``init`` or ``update`` of ``innaprop``, as for ``psi``.
+        params: Its parameters.
 
     Returns:
-        A tree like ``params``: of a 16-bit parameter the float32 that it and its residual are
-        together, of others the parameter itself.
+        A tree like ``params``: for a 16-bit parameter, the float32 value of the parameter and its
+        residual; for others, the parameter itself.
 
     Raises:
         TypeError: ``state`` is something else.
-        ValueError: The state is not one of these parameters.
+        ValueError: The state does not fit these parameters.
     """
     _check_state(state)
     parameters = Parameters(params)
@@ -249,7 +246,7 @@ def moments(parameters: Parameters, state: INNApropState) -> tuple[list[Any], li
     """Return the momentum and the second moment of each leaf.
 
     Raises:
-        ValueError: The state was made for other parameters.
+        ValueError: The state does not fit the parameters.
     """
     if state.second_moment is not None:
         momentums = parameters.state("momentum", state.momentum)
@@ -260,14 +257,14 @@ def moments(parameters: Parameters, state: INNApropState) -> tuple[list[Any], li
 
 
 def _storage(state_bits: Any, seed: Any) -> tuple[int, int]:
-    """Return the options of how state is stored, or refuse them."""
+    """Return the options of the storage of state, checked."""
     state_bits = 32 if state_bits is None else state_bits
     seed = 0 if seed is None else seed
     for name, value in (("state_bits", state_bits), ("seed", seed)):
         if isinstance(value, jax.Array):
             raise TypeError(
-                f"{name} must be an integer, got {value!r}; optax.inject_hyperparams takes it as "
-                f"it is with static_args={name!r}"
+                f"{name} must be an integer, got {value!r}; with optax.inject_hyperparams, give "
+                f"static_args={name!r}"
             )
     packed.check_storage(state_bits, seed)
     return state_bits, seed
@@ -282,10 +279,10 @@ def _check_state(state: Any) -> None:
 
 
 def _count(state: INNApropState) -> Any:
-    """Return the updates made, as an array.
+    """Return the number of updates, as an array.
 
     Raises:
-        TypeError: They are not a number.
+        TypeError: It is not a number.
     """
     count = state.count
     numeric = isinstance(count, (int, float, jax.Array, np.ndarray, np.generic))
@@ -298,7 +295,7 @@ def _count(state: INNApropState) -> Any:
 
 
 def _devices(array: Any) -> Any:
-    """Return the devices of an array; None in a function that is traced."""
+    """Return the devices of an array; None while a function is traced."""
     return None if isinstance(array, jax.core.Tracer) else frozenset(array.devices())
 
 

@@ -1,4 +1,4 @@
-"""Trees of parameters, and the trees that have to fit them."""
+"""Trees of parameters, and the trees that must have the same structure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,14 +14,14 @@ _ABSTRACT = (jax.ShapeDtypeStruct, jax.core.ShapedArray)
 
 
 def compute_dtype(dtype: Any) -> Any:
-    """Return the dtype in which parameters of a dtype are updated."""
+    """Return the dtype in which parameters of a dtype are updated: at least float32."""
     return jnp.dtype(jnp.float32) if dtype.itemsize == 2 else dtype
 
 
 def trained(params: Any, gradients: Any, momentum: Any) -> Any:
-    """Return params with None where neither the gradients nor the state's momentum have anything.
+    """Return params with None where both the gradients and the state's momentum are None.
 
-    A model of Equinox has functions among its leaves, where its gradients and its state have None.
+    Equinox models have functions among their leaves, for which gradients and state are None.
     """
 
     def kept(g: Any, m: Any, p: Any) -> Any:
@@ -29,7 +29,7 @@ def trained(params: Any, gradients: Any, momentum: Any) -> Any:
 
     try:
         return jax.tree.map(kept, gradients, momentum, params, is_leaf=lambda leaf: leaf is None)
-    except (ValueError, TypeError):  # Of what does not fit Parameters knows more.
+    except (ValueError, TypeError):  # Parameters raises a better error.
         return params
 
 
@@ -65,7 +65,7 @@ class Parameters:
         return jax.tree.unflatten(self._structure, leaves)
 
     def tree_of_some(self, leaves: Iterable[Any]) -> Any:
-        """Return a tree with ``MaskedNode`` in the place of None; None if there is nothing else."""
+        """Return a tree with ``MaskedNode`` in place of None; None if all leaves are None."""
         leaves = list(leaves)
         if all(leaf is None for leaf in leaves):
             return None
@@ -86,7 +86,7 @@ class Parameters:
                     f"the gradient of {name} is None: give zeros, or leave the parameter out"
                 )
             g = gradients[i] = _array(gradients[i], f"the gradient of {name}")
-            # What was a number takes the dtype of what it meets.
+            # Python numbers are weakly typed: they take the dtype of the other operand.
             whole = g.weak_type and jnp.issubdtype(g.dtype, jnp.integer)
             if not (jnp.issubdtype(g.dtype, jnp.floating) or whole):
                 raise TypeError(
@@ -96,10 +96,10 @@ class Parameters:
         return gradients
 
     def words(self) -> list[Any]:
-        """Return for each leaf the dtype of words that its state is packed into.
+        """Return the dtype of packed words for each leaf.
 
         Raises:
-            TypeError: A parameter is float64, for whose state 16 bits are too few.
+            TypeError: A parameter is float64, which does not allow ``state_bits=16``.
         """
         for name, p in zip(self._names, self.leaves, strict=True):
             if p.dtype == jnp.float64:
@@ -110,15 +110,15 @@ class Parameters:
         return [jnp.dtype(jnp.int32)] * len(self.leaves)
 
     def state(self, what: str, tree: Any, dtypes: Sequence[Any] | None = None) -> list[Any]:
-        """Return what of the state belongs to each leaf.
+        """Return one field of the state as a list, one array for each leaf.
 
         Args:
-            what: The state's name for it.
-            tree: What the state has.
-            dtypes: What it must be of, for each leaf. Default None: what parameters are updated in.
+            what: Name of the field.
+            tree: The field.
+            dtypes: The required dtype for each leaf. Default None: the compute dtypes.
 
         Raises:
-            ValueError: It was made for other parameters.
+            ValueError: It does not fit the parameters.
         """
         leaves = self._fitting(f"the state's {what}", tree)
         if dtypes is None:
@@ -141,7 +141,7 @@ class Parameters:
         """Return the residual of each leaf, None for those without.
 
         Raises:
-            ValueError: It was made for other parameters.
+            ValueError: They do not fit the parameters.
         """
         if tree is None:
             return [None] * len(self.leaves)
@@ -153,26 +153,26 @@ class Parameters:
             _check_shape(f"the state's residual of {name}", leaf, p)
             if p.dtype == compute_dtype(p.dtype):
                 raise ValueError(
-                    f"the state has a residual for {name}, which is {p.dtype.name} and not of 16 "
-                    "bits: call init again"
+                    f"the state has a residual for {name}, which is {p.dtype.name}, not a 16-bit "
+                    "dtype: call init again"
                 )
         return residuals
 
     def mask(self, mask: Any) -> list[bool]:
-        """Return for each leaf whether it is chosen.
+        """Return whether each leaf is selected.
 
         Args:
-            mask: A tree of booleans of this structure, or a prefix of it, or what equals one,
-                such as ``np.array(True)``; a callable that makes one of the parameters; or None,
-                which chooses all.
+            mask: A tree of booleans (or equal values such as ``np.array(True)``) of this structure
+                or a prefix of it; a callable that takes the parameters and returns one; or None,
+                which selects all.
 
         Raises:
-            TypeError: The mask holds something else, or what is traced.
+            TypeError: The mask contains something else, or a tracer.
             ValueError: The structures differ.
         """
         if mask is None:
             return [True] * len(self.leaves)
-        # Trees may be callable too: what counts is their leaves, as in optax.
+        # A tree may itself be callable, so the leaves are checked, as in optax.
         found = jax.tree.leaves(mask)
         if found and all(callable(leaf) for leaf in found):
             mask = mask(self.tree(self.leaves))
@@ -208,8 +208,8 @@ def _array(leaf: Any, name: str) -> Any:
 def _boolean(leaf: Any) -> bool:
     if isinstance(leaf, jax.core.Tracer):
         raise TypeError(
-            f"mask must be known when a function is traced, got {leaf}: make it of Python's or "
-            "NumPy's booleans"
+            f"mask must be known when a function is traced, got {leaf}: use Python or NumPy "
+            "booleans"
         )
     value = np.asarray(leaf).item() if np.size(leaf) == 1 else leaf
     if isinstance(value, (bool, int, float)) and value in (True, False):

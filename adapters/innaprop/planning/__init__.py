@@ -1,4 +1,4 @@
-"""An adviser before a run: what INNAprop's numbers will do, beside AdamW's."""
+"""Planning a run: what INNAprop's hyperparameters will do, compared with AdamW."""
 
 from innaprop.planning.plan import Plan, plan
 

@@ -1,4 +1,4 @@
-"""``innaprop plan``: the adviser as a command."""
+"""The command ``innaprop plan``."""
 
 import argparse
 from typing import Any
@@ -10,13 +10,13 @@ def add_plan(commands: Any) -> None:
     """Add ``plan`` to the commands of a parser.
 
     Args:
-        commands: What ``ArgumentParser.add_subparsers`` returned.
+        commands: The result of ``ArgumentParser.add_subparsers``.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         "plan",
-        help="say what a run's numbers will do, beside AdamW's",
-        description="Say what INNAprop will do over a run: lengths of its steps, what weight decay "
-        "does to a weight without a gradient, how much curvature it stands; AdamW's beside it. "
+        help="predict what a run's hyperparameters will do, compared with AdamW",
+        description="Predict what INNAprop will do over a run, compared with AdamW: the lengths of "
+        "its steps, the decay of a weight without a gradient, and its stability limit. "
         "With --adamw-lr alone, alpha and beta are suggested.",
     )
     rate = parser.add_argument_group("learning rate")
@@ -25,7 +25,7 @@ def add_plan(commands: Any) -> None:
     rate.add_argument("--steps", type=int, required=True, metavar="N", help="updates of the run")
     shape = rate.add_mutually_exclusive_group()
     for name in ("constant", "linear", "cosine"):
-        ends = "the rate stays (default)" if name == "constant" else f"{name} decay to zero"
+        ends = "constant rate (default)" if name == "constant" else f"{name} decay to zero"
         shape.add_argument(
             f"--{name}", dest="schedule", action="store_const", const=name, help=ends
         )
@@ -33,20 +33,20 @@ def add_plan(commands: Any) -> None:
         "--warmup", dest="warmup_steps", type=int, default=0, metavar="N",
         help="updates of linear warmup (default 0)",
     )  # fmt: skip
-    parser.add_argument("--alpha", type=float, metavar="NUMBER", help="goes with --beta")
-    parser.add_argument("--beta", type=float, metavar="NUMBER", help="goes with --alpha")
+    parser.add_argument("--alpha", type=float, metavar="NUMBER", help="requires --beta")
+    parser.add_argument("--beta", type=float, metavar="NUMBER", help="requires --alpha")
     parser.add_argument(
         "--weight-decay", type=float, default=0.01, metavar="NUMBER", help="default 0.01"
     )
     parser.add_argument(
         "--decay-momentum", action=argparse.BooleanOptionalAction,
-        help="whether the decay reaches the momentum (default with --lr: it does)",
+        help="whether weight decay also changes the momentum (default with --lr: yes)",
     )  # fmt: skip
     parser.set_defaults(schedule="constant")
 
 
 def planned(options: argparse.Namespace) -> Plan:
-    """Return the plan that the command's options ask for.
+    """Return the plan for the command's options.
 
     Raises:
         ValueError: See ``plan``.

@@ -1,4 +1,4 @@
-"""A plan as a picture; needs matplotlib."""
+"""A plan as a figure; needs matplotlib."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,20 +6,20 @@ if TYPE_CHECKING:
     from innaprop.planning.plan import Plan
 
 BLUE, ORANGE = "#0072b2", "#d55e00"
-"""Of Okabe and Ito's palette: told apart by the colour-blind, and on light and dark ground."""
+"""From the Okabe-Ito palette: distinct to the colour-blind, on light and dark backgrounds."""
 
 
 def draw(plan: "Plan") -> Any:
-    """Draw the lengths of the steps beside AdamW's.
+    """Plot the lengths of the steps, and of AdamW's.
 
     Args:
-        plan: What to draw.
+        plan: The plan.
 
     Returns:
-        A matplotlib Figure that belongs to no window.
+        A matplotlib Figure, without a window.
 
     Raises:
-        ImportError: There is no matplotlib.
+        ImportError: matplotlib is not installed.
     """
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""What hyperparameters do to a weight over a run, in closed form or update by update.
+"""The motion of a single weight over a run, in closed form or update by update.
 
-The recurrences are those of ``innaprop_core.momentum``, written for plain numbers: a million
-updates take a second, and by way of arrays a minute. Tests hold them to the core.
+The recurrences are those of ``innaprop_core.momentum``, for plain numbers: a million updates take a
+second, with arrays a minute. Tests compare them with the core.
 """
 
 import cmath
@@ -17,9 +17,9 @@ class Steps:
     """Steps of a run under a constant u = 1, without weight decay, in units of the parameter."""
 
     lengths: tuple[float, ...]
-    """Of each update."""
+    """Length of each step."""
     adamw: tuple[float, ...]
-    """Of AdamW's, which are its learning rates."""
+    """Length of each of AdamW's steps: its learning rates."""
 
     @property
     def first(self) -> float:
@@ -39,12 +39,12 @@ class Steps:
 
     @property
     def distance(self) -> float:
-        """All steps together."""
+        """Sum of all steps."""
         return math.fsum(self.lengths)
 
     @property
     def adamw_distance(self) -> float:
-        """All of AdamW's steps together."""
+        """Sum of all of AdamW's steps."""
         return math.fsum(self.adamw)
 
 
@@ -53,27 +53,27 @@ class Idle:
     """A weight without a gradient, 1 at the start, under weight decay alone."""
 
     left: float
-    """What is left of it after the run."""
+    """Its value after the run."""
     adamw_left: float
-    """The same under AdamW."""
+    """Its value after the run under AdamW."""
     crosses_at: int | None
-    """The update, counted from 1, after which it is first below zero; None if none is."""
+    """The update, counted from 1, after which it is first negative; None if it never is."""
     rates: tuple[complex, complex]
-    """Roots s of its motion exp(s t) in the time t = sum of the learning rates; slow one first."""
+    """Exponents s of its motion exp(s t), t being the sum of the learning rates; slow one first."""
 
     @property
     def swings(self) -> bool:
-        """Whether it swings through zero in the long run, rather than shrinks."""
+        """Whether it eventually oscillates around zero instead of decaying monotonically."""
         return self.rates[0].imag != 0
 
 
 def steps_of(scalars: Hyperparameters, rates: Sequence[float], adamw: Sequence[float]) -> Steps:
-    """Follow a weight under a constant u = 1.
+    """Simulate a weight under a constant u = 1.
 
     Args:
-        scalars: alpha and beta are used.
-        rates: The learning rate of each update, each below beta.
-        adamw: AdamW's.
+        scalars: INNAprop's hyperparameters; only alpha and beta are used.
+        rates: The learning rate of each update, below beta.
+        adamw: The same for AdamW.
     """
     c = 1 - scalars.alpha * scalars.beta
     momentum, lengths = 0.0, []
@@ -86,12 +86,12 @@ def steps_of(scalars: Hyperparameters, rates: Sequence[float], adamw: Sequence[f
 def idle_of(
     scalars: Hyperparameters, rates: Sequence[float], adamw: Sequence[float], adamw_decay: float
 ) -> Idle:
-    """Follow a weight without a gradient.
+    """Simulate a weight without a gradient.
 
     Args:
-        scalars: alpha, beta, weight_decay and decay_momentum are used.
+        scalars: INNAprop's; alpha, beta, weight_decay and decay_momentum are used.
         rates: The learning rate of each update.
-        adamw: AdamW's.
+        adamw: The same for AdamW.
         adamw_decay: AdamW's weight decay.
     """
     alpha, beta, decay = scalars.alpha, scalars.beta, scalars.weight_decay
@@ -120,7 +120,7 @@ def idle_rates(scalars: Hyperparameters) -> tuple[complex, complex]:
     if root.imag:
         return -middle + root, -middle - root
     fast = -middle - root
-    # The product of the roots: no difference of numbers of one size.
+    # From the product of the roots, which avoids cancellation.
     return (decay / beta / fast if fast else fast), fast
 
 
@@ -130,7 +130,7 @@ def stability_limit(scalars: Hyperparameters, rate: float) -> float:
     It is 0 for alpha rate >= 2: the momentum alone is unstable then.
 
     Args:
-        scalars: alpha and beta are used.
+        scalars: INNAprop's hyperparameters; only alpha and beta are used.
         rate: The learning rate.
     """
     alpha, beta = scalars.alpha, scalars.beta
@@ -140,5 +140,5 @@ def stability_limit(scalars: Hyperparameters, rate: float) -> float:
 
 
 def adamw_stability_limit(rate: float, beta1: float) -> float:
-    """Return AdamW's limit of curvature, 2 (1 + beta1)/((1 - beta1) rate)."""
+    """Return AdamW's stability limit, 2 (1 + beta1)/((1 - beta1) rate)."""
     return 2 * (1 + beta1) / ((1 - beta1) * rate) if rate else math.inf

@@ -1,4 +1,4 @@
-"""``innaprop.plan``: from AdamW's numbers or INNAprop's own to what they do over a run."""
+"""``innaprop.plan``: predicts a run from AdamW's or INNAprop's hyperparameters."""
 
 import math
 from collections.abc import Sequence
@@ -20,35 +20,35 @@ from innaprop_core import BEST_ACCURACY, FAST_TRAINING, Hyperparameters
 from innaprop_core.hyperparameters import Dampings, check_hyperparameters
 
 LONG = 2.0
-"""T, the sum of the learning rates, up to which (0.1, 0.9) is suggested: from there on its steps
-carry a weight about twice as far as AdamW's, and validation loss was seen to rise above AdamW's
-(docs/evidence/long-runs.md)."""
+"""Largest T, the sum of the learning rates, for which (0.1, 0.9) is suggested: in longer runs its
+steps move a weight about twice as far as AdamW's or more, and validation losses above AdamW's were
+observed (docs/evidence/long-runs.md)."""
 FALLEN = 0.1
-"""The share of its peak to which the rate must have fallen by the end for that: growing steps of a
-constant rate are longest where the run ends."""
+"""For (0.1, 0.9) the final rate must also be at most this fraction of the peak: at a constant rate
+the growing steps are longest at the end of the run."""
 RATE = {"torch": "lr", **dict.fromkeys(("keras", "tensorflow", "optax"), "learning_rate")}
-"""What each framework's optimizer calls its learning rate."""
+"""Name of the learning rate in each framework's optimizer."""
 _ALIASES = {"pytorch": "torch", "tf": "tensorflow", "jax": "optax"}
 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """What a run of INNAprop will do. ``print`` it, or let a notebook show it.
+    """The predicted behaviour of a run of INNAprop. ``print`` it, or display it in a notebook.
 
-    All lengths are those of a weight under a constant u = 1, in its own units: real gradients turn,
-    so these are upper ends, and what compares them with AdamW's.
+    All lengths are those of a weight under a constant u = 1, in units of the weight. Real gradients
+    change direction, so they are upper bounds, to be compared with AdamW's.
     """
 
     hyperparameters: Hyperparameters
-    """INNAprop's; gamma is the largest learning rate."""
+    """INNAprop's hyperparameters; gamma is the largest learning rate."""
     rates: tuple[float, ...]
     """Learning rate of each update."""
     adamw_rates: tuple[float, ...]
-    """Those of the AdamW that is compared with."""
+    """AdamW's learning rate at each update."""
     adamw_weight_decay: float
-    """Its weight decay."""
+    """AdamW's weight decay."""
     adamw_beta1: float
-    """Its beta1."""
+    """AdamW's beta1."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -80,45 +80,45 @@ class Plan:
 
     @property
     def total(self) -> float:
-        """T, the sum of the learning rates: the time in which alpha and beta act."""
+        """T, the sum of the learning rates: the time scale of alpha and beta."""
         return math.fsum(self.rates)
 
     @property
     def time_constant(self) -> float:
-        """Updates at the largest rate after which the momentum has forgotten 63 %: 1/(alpha lr)."""
+        """Updates in which 63 % of a momentum decays at the largest rate: 1/(alpha lr)."""
         product = self.hyperparameters.alpha * self.hyperparameters.gamma
         return 1 / product if product else math.inf
 
     @cached_property
     def steps(self) -> Steps:
-        """Lengths of the steps, and AdamW's."""
+        """Lengths of the steps, and of AdamW's."""
         return steps_of(self.hyperparameters, self.rates, self.adamw_rates)
 
     @cached_property
     def idle(self) -> Idle:
-        """What weight decay does to a weight without a gradient, and AdamW's."""
+        """The effect of weight decay on a weight without a gradient, and of AdamW's."""
         return idle_of(self.hyperparameters, self.rates, self.adamw_rates, self.adamw_weight_decay)
 
     @property
     def stability_limit(self) -> float:
-        """Curvature of the scaled gradient, h in u = h theta, that the largest rate stands."""
+        """Largest stable curvature h of the scaled gradient, u = h theta, at the largest rate."""
         return stability_limit(self.hyperparameters, max(self.rates))
 
     @property
     def adamw_stability_limit(self) -> float:
-        """The same of AdamW."""
+        """The same for AdamW."""
         return adamw_stability_limit(max(self.adamw_rates), self.adamw_beta1)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to think about before the run; sentences."""
+        """Warnings about the run; sentences."""
         return warnings_of(self)
 
     def plot(self) -> Any:
-        """Draw the lengths of the steps beside AdamW's; return the matplotlib Figure.
+        """Plot the lengths of the steps, and of AdamW's; return the matplotlib Figure.
 
         Raises:
-            ImportError: There is no matplotlib.
+            ImportError: matplotlib is not installed.
         """
         from innaprop.planning.figure import draw
 
@@ -144,34 +144,36 @@ def plan(
     decay_momentum: bool | None = None,
     adamw_beta1: float = 0.9,
 ) -> Plan:
-    """Say what INNAprop will do in a run, and what AdamW would do.
+    """Predict what INNAprop will do in a run, compared with AdamW.
 
-    With ``adamw_lr`` alone it suggests: AdamW's rate and weight decay are kept, the decay spares
-    the momentum (so that a weight without a gradient decays as it did), and alpha and beta are
-    chosen by the length of the run. With ``lr`` it takes INNAprop's own numbers as they are.
+    With ``adamw_lr`` alone it suggests hyperparameters: AdamW's learning rate and weight decay are
+    kept, ``decay_momentum`` is False (so that a weight without a gradient decays as in AdamW), and
+    alpha and beta are chosen by the length of the run. With ``lr`` it uses INNAprop's own
+    hyperparameters.
 
     Args:
-        steps: How many updates the run has, >= 1.
+        steps: Number of updates of the run, >= 1.
         lr: INNAprop's learning rate, a number; or its schedule: a list of rates, a function of the
-            update's count from 0 (schedules of optax, Keras and TensorFlow are), or a scheduler of
-            PyTorch.
-        adamw_lr: AdamW's, the same. With both, ``lr`` is planned and AdamW compared.
-        schedule: What a number does over the run: "constant", "linear" or "cosine", which end at
-            zero.
-        warmup_steps: Updates over which a number rises linearly from zero, 0 to steps.
-        alpha: Default None: 0.1, or what is suggested.
-        beta: Default None: 0.9, or what is suggested.
-        weight_decay: Of both optimizers, >= 0; None is 0. Default 0.01.
-        decay_momentum: Default None: True with ``lr``, as Algorithm 1 has it; False without.
+            update's number from 0 (such as schedules of optax, Keras and TensorFlow), or a PyTorch
+            scheduler.
+        adamw_lr: AdamW's learning rate, likewise. With both, ``lr`` is planned and compared with
+            AdamW at ``adamw_lr``.
+        schedule: If the rate is a number, its schedule: "constant", or "linear" or "cosine", which
+            end at zero.
+        warmup_steps: Updates over which that rate increases linearly from zero, 0 to steps.
+        alpha: Default None: 0.1, or the suggested value.
+        beta: Default None: 0.9, or the suggested value.
+        weight_decay: Weight decay of both optimizers, >= 0; None is 0. Default 0.01.
+        decay_momentum: Default None: True with ``lr``, as in Algorithm 1; False without.
         adamw_beta1: In [0, 1). Default 0.9.
 
     Returns:
-        A ``Plan``: ``plan(...).options`` goes into the optimizer.
+        A ``Plan``; ``plan(...).options`` are arguments of the optimizer.
 
     Raises:
-        TypeError: A value is of another type.
+        TypeError: A value is of a wrong type.
         ValueError: A value is out of its range, only one of alpha and beta is given, or neither lr
-            nor adamw_lr is.
+            nor adamw_lr is given.
 
     Source: docs/practice.md derives the formulas; arXiv 2410.05871, Algorithm 1.
     """
@@ -204,7 +206,7 @@ def plan(
 
 
 def suggested_dampings(rates: Sequence[float]) -> Dampings:
-    """Choose a preset by the run: (0.1, 0.9) where its growing steps end before the run does.
+    """Return a preset for a run: (0.1, 0.9) only for short runs whose learning rate falls.
 
     Args:
         rates: The learning rate of each update.

@@ -1,4 +1,4 @@
-"""The learning rate of every update of a run, from a name, a list or a framework's schedule."""
+"""The learning rate of each update of a run, from a name, a list or a framework's schedule."""
 
 import copy
 import itertools
@@ -11,25 +11,25 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Rate: TypeAlias = float | Iterable[float] | Callable[[Any], Any] | Any
-"""A number, numbers, a function of the update's count from 0 (a schedule of optax, Keras or
-TensorFlow is one), or a scheduler of PyTorch."""
+"""A number, several numbers, a function of the update's number from 0 (such as a schedule of optax,
+Keras or TensorFlow), or a PyTorch scheduler."""
 
 SHAPES: dict[str, Callable[[Any], Any]] = {
     "constant": np.ones_like,
     "linear": lambda x: 1 - x,
     "cosine": lambda x: (1 + np.cos(math.pi * x)) / 2,
 }
-"""How a named schedule falls, from 1 at the end of the warmup to 0 after the last update."""
+"""The decay of a named schedule, from 1 at the end of the warmup to 0 after the last update."""
 
 
 def named_rates(peak: float, steps: int, schedule: str, warmup_steps: int) -> list[float]:
-    """Return the rates of a schedule that has a name.
+    """Return the rates of a named schedule.
 
     Args:
         peak: The largest rate.
-        steps: How many updates the run has, the warmup included.
+        steps: Number of updates of the run, including the warmup.
         schedule: "constant", "linear" or "cosine"; the latter two end at zero.
-        warmup_steps: Updates over which the rate rises linearly, the last of them at the peak.
+        warmup_steps: Updates over which the rate increases linearly, the last of them at the peak.
     """
     rise = np.arange(1, warmup_steps + 1) / max(warmup_steps, 1)
     rest = steps - warmup_steps
@@ -38,15 +38,15 @@ def named_rates(peak: float, steps: int, schedule: str, warmup_steps: int) -> li
 
 
 def rates_of(schedule: Rate, steps: int, name: str) -> list[float]:
-    """Return the rates of numbers or of a framework's schedule.
+    """Return the rates of a list or a framework's schedule.
 
-    A scheduler of PyTorch is copied, and the copy asked from where it stands: neither it nor its
-    optimizer changes. Of several parameter groups the first counts.
+    A PyTorch scheduler is copied, and the copy continues from its current step: neither it nor its
+    optimizer changes. The rates are those of the first parameter group.
 
     Args:
-        schedule: See ``Rate``; no number.
-        steps: How many updates the run has.
-        name: What the caller calls it, for errors.
+        schedule: See ``Rate``; not a number.
+        steps: Number of updates of the run.
+        name: Name of the caller's argument, for errors.
 
     Raises:
         TypeError: It is none of these.
@@ -73,19 +73,19 @@ def rates_of(schedule: Rate, steps: int, name: str) -> list[float]:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a real number, and no bool."""
+    """Return whether a value is a real number, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _rates_of_function(schedule: Callable[[Any], Any], steps: int) -> list[Any]:
-    # A schedule of a framework mostly takes all counts at once, which is much faster.
+    # Most schedules accept an array of all counts, which is much faster.
     try:
         values = np.asarray(schedule(np.arange(steps)))
         if values.shape == (steps,):
             last = float(schedule(steps - 1))
             if math.isclose(float(values[-1]), last, rel_tol=1e-6, abs_tol=1e-30):
                 return list(values)
-    except Exception:  # Whatever it says to an array, it takes numbers.
+    except Exception:  # It may accept numbers only.
         pass
     return [schedule(step) for step in range(steps)]
 
@@ -95,13 +95,13 @@ def _rates_of_scheduler(scheduler: Any, steps: int) -> list[float]:
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
     def step() -> None:
-        """Stands for the optimizer's, which PyTorch wants to have been called."""
+        """Stand-in for the optimizer's, which PyTorch requires to have been called."""
 
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
     stand_in = SimpleNamespace(
         param_groups=groups, defaults=optimizer.defaults, step=step, _opt_called=True
     )
-    # A scheduler holds its optimizer, and so do those that it is made of.
+    # A scheduler refers to its optimizer, and so do schedulers nested in it.
     copied = copy.deepcopy(scheduler, {id(optimizer): stand_in})
     rates = []
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""A plan as a table of text or HTML, and its warnings."""
+"""A plan as a text or HTML table, and its warnings."""
 
 import math
 from html import escape
@@ -8,15 +8,16 @@ if TYPE_CHECKING:
     from innaprop.planning.plan import Plan
 
 GROWTH = 2.0
-"""A last step so many times as long as the first at full rate is worth a warning."""
+"""Warn if the last step is at least this many times as long as the first at full rate."""
 FAR = 3.0
-"""Likewise a distance so many times AdamW's."""
+"""Warn if the distance is at least this many times AdamW's."""
 LESS_STABLE = 50.0
-"""Likewise a stability limit so many times below AdamW's; at AdamW's rate that of (2, 2) is 38."""
+"""Warn if the stability limit is more than this factor below AdamW's; it is 38 for (2, 2) at
+AdamW's rate."""
 
 
 def rows_of(plan: "Plan") -> list[tuple[str, str, str]]:
-    """Return the lines of a plan: what, INNAprop's, AdamW's."""
+    """Return the rows of a plan's table: quantity, INNAprop's value, AdamW's value."""
     steps, idle = plan.steps, plan.idle
     length, at = steps.longest
     adamw_length = max(steps.adamw)
@@ -46,7 +47,7 @@ def rows_of(plan: "Plan") -> list[tuple[str, str, str]]:
 
 
 def text_of(plan: "Plan") -> str:
-    """Return a plan as text of at most 88 columns, if its warnings allow."""
+    """Return a plan as text of at most 88 columns, not counting its warnings."""
     rows = [("", "INNAprop", "AdamW"), *rows_of(plan)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
@@ -74,7 +75,7 @@ def html_of(plan: "Plan") -> str:
 
 
 def warnings_of(plan: "Plan") -> tuple[str, ...]:
-    """Return what to think about before the run."""
+    """Return warnings about the run."""
     return tuple(
         warning
         for warning in (
@@ -90,7 +91,7 @@ def warnings_of(plan: "Plan") -> tuple[str, ...]:
 
 def _of_growing_steps(plan: "Plan") -> str | None:
     scalars, steps = plan.hyperparameters, plan.steps
-    # In units of AdamW's step at that rate a step begins at beta.
+    # The first step at full rate has length gamma beta.
     growth = steps.last / (scalars.gamma * scalars.beta) if scalars.gamma else 0.0
     if growth < GROWTH:
         return None

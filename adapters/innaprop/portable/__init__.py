@@ -1,11 +1,11 @@
-"""One portable state for every framework: written by one adapter, read by any other.
+"""A portable state for every framework: written by one adapter, read by any other.
 
 - ``api``: ``save_state``, ``load_state`` and ``read_state``, which find the optimizer's adapter.
-- ``snapshot``: what a state is: NumPy arrays and numbers by parameter name, checked.
+- ``snapshot``: the portable state: checked NumPy arrays and numbers by parameter name.
 - ``file``: a state as a safetensors file.
-- ``atomic``: a file that appears whole or not at all.
-- ``fitting``: names, layouts and dtypes of one side made those of the other.
-- ``reference``: the adapter of ``innaprop_core.INNAprop``; others stand in their framework's
+- ``atomic``: atomic writes.
+- ``fitting``: converts names, layouts and dtypes.
+- ``reference``: the adapter of ``innaprop_core.INNAprop``; the others are in their framework's
   folder.
 """
 

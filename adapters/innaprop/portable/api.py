@@ -1,4 +1,4 @@
-"""``save_state``, ``load_state`` and ``read_state``: a state goes through its file."""
+"""``save_state``, ``load_state`` and ``read_state``: states as files."""
 
 import importlib
 import os
@@ -20,12 +20,12 @@ def save_state(
     *,
     hyperparameters: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an optimizer's state to a file that every adapter can go on from.
+    """Write an optimizer's state to a file from which every adapter can continue.
 
-    The file is in the safetensors format. It holds momentum, second moment, psi, the number of
+    The file is in the safetensors format. It contains momentum, second moment, psi, the number of
     updates and the hyperparameters of every parameter, and the residual of 16-bit ones; not the
-    parameters' values. It appears whole or not at all, in the mode of an older file there, else in
-    that which the umask leaves. Digests in it tell loading whether it was damaged since.
+    parameters' values. The write is atomic. The file gets the mode of the file that it replaces, or
+    the default mode of the umask. Digests in it detect damage when it is loaded.
 
     Args:
         path: Where to write it: a string or ``os.PathLike`` of one.
@@ -34,23 +34,23 @@ def save_state(
         parameters: The optimizer's parameters by name, a mapping or pairs. Default None:
 
             - PyTorch: the names that the optimizer was given; give ``model.named_parameters()``
-              if it was given none. Parameters of the model that it does not hold are left out.
+              if it was given none. Parameters that are not the optimizer's are ignored.
             - Keras: ``variable.path``.
             - TensorFlow: ``variable.name``, without ":0".
-            - optax: required, the tree of parameters; names are the paths of its leaves, as
+            - optax: required, the tree of parameters; names are the paths of its leaves, such as
               "dense/kernel".
-            - ``innaprop_core``: "0", "1" and so on. Give a list of names for others.
-        hyperparameters: optax alone, whose state has none but those of ``inject_hyperparams``:
-            what ``innaprop`` was given, by its names, ``mask`` among them; numbers or schedules.
-            Those left out are written as not known. Default None.
+            - ``innaprop_core``: "0", "1" and so on, or a list of names.
+        hyperparameters: Only for optax, whose state contains only those of ``inject_hyperparams``:
+            the arguments of ``innaprop`` by name, including ``mask``; numbers or schedules. Missing
+            ones are written as unknown. Default None.
 
     Raises:
         OSError: The file cannot be written, or ``path`` is of a folder, a device or a FIFO.
-        TypeError: ``optimizer`` or ``path`` is something else, or a parameter is of a dtype that
+        TypeError: ``optimizer`` or ``path`` is something else, or a parameter has a dtype that
             only one framework has.
-        ValueError: Names are missing, come twice, are not valid Unicode or too long together; the
-            state is not finite; there is none yet. No file has been written then, and an older
-            one is as it was.
+        ValueError: Names are missing, duplicate, not valid Unicode or too long in total; the state
+            is not finite or does not exist yet. No file is written then, and an existing one is
+            unchanged.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -58,7 +58,7 @@ def save_state(
     given = {} if hyperparameters is None else {"hyperparameters": hyperparameters}
     if given and adapter.__name__ != "innaprop.optax.portable":
         raise TypeError(
-            "hyperparameters must be None, but in optax: other optimizers know their own"
+            "hyperparameters must be None except for optax: other optimizers know their own"
         )
     file.write(path, adapter.snapshot(optimizer, parameters, **given))
 
@@ -72,37 +72,37 @@ def load_state(
     transposes: Mapping[str, Sequence[int]] = _NONE,
     hyperparameters: bool = True,
 ) -> Any:
-    """Take over a state that ``save_state`` has written, in this framework or another.
+    """Load a state that ``save_state`` has written, in this framework or another.
 
-    All is checked before anything is changed. Arrays are cast to the dtype of the optimizer's
-    state. The residual of a 16-bit parameter is taken over where the parameter is of the same
-    dtype as before, and is zero otherwise.
+    Everything is checked before anything is changed. Arrays are cast to the dtype of the
+    optimizer's state. The residual of a 16-bit parameter is loaded if the parameter has the same
+    dtype as in the file, and is zero otherwise.
 
     Args:
         path: The file.
-        optimizer: As for ``save_state``; Keras's and TensorFlow's built.
+        optimizer: As for ``save_state``; in Keras and TensorFlow it must be built.
         parameters: As for ``save_state``.
-        names: Names of parameters here, by their names in the file; those left out have the same
-            name. Default: all have.
-        transposes: By names of parameters here, the order of the axes that gives them their
-            shape, as ``numpy.transpose`` takes it: ``(1, 0)`` between a PyTorch ``Linear``'s
-            weight and a Keras ``Dense``'s kernel. Default: none.
-        hyperparameters: Whether to set the optimizer's hyperparameters to those of the file,
-            where both are numbers: schedules stay, and what the file does not know. In optax
-            those that ``inject_hyperparams`` holds. Default True.
+        names: Maps names in the file to names of the optimizer's parameters; names that are left
+            out are equal. Default: all are equal.
+        transposes: Maps names of the optimizer's parameters to an order of the file's axes, as in
+            ``numpy.transpose``: ``(1, 0)`` between a PyTorch ``Linear``'s weight and a Keras
+            ``Dense``'s kernel. Default: none.
+        hyperparameters: Whether to set the optimizer's hyperparameters to those of the file, if
+            both are numbers; schedules, and those unknown to the file, are kept. In optax, those of
+            ``inject_hyperparams``. Default True.
 
     Returns:
-        The optimizer; in optax, a new state like the one that was given.
+        The optimizer; in optax, a new state.
 
     Raises:
         ImportError: safetensors is not installed.
         OSError: The file cannot be read, or ``path`` is of a folder, a device or a FIFO.
         TypeError: ``optimizer`` or ``path`` is something else.
-        ValueError: The file is cut off, damaged, no such file, or of a newer version; its
-            parameters are not those of the optimizer, in name or shape; its numbers of updates
-            differ, where the framework counts once for all parameters (Keras, optax,
-            ``innaprop_core``); hyperparameters differ that the optimizer has once for all. Nothing
-            has changed then.
+        ValueError: The file is truncated, damaged, in another format, or of a newer version; its
+            parameters do not have the names or shapes of the optimizer's; the numbers of updates
+            differ between parameters, but the framework has only one (Keras, optax,
+            ``innaprop_core``); or hyperparameters differ that all parameters share. Nothing is
+            changed then.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -112,7 +112,7 @@ def load_state(
 
 
 def read_state(path: str | os.PathLike[str]) -> Snapshot:
-    """Return what a file of ``save_state`` holds.
+    """Return the content of a file of ``save_state``.
 
     Args:
         path: The file.
@@ -121,20 +121,20 @@ def read_state(path: str | os.PathLike[str]) -> Snapshot:
         ImportError: safetensors is not installed.
         OSError: The file cannot be read, or ``path`` is of a folder, a device or a FIFO.
         TypeError: ``path`` is something else.
-        ValueError: It is cut off, damaged, no such file, or of a newer version.
+        ValueError: It is truncated, damaged, in another format, or of a newer version.
     """
     return file.read(path)
 
 
 def _adapter(optimizer: Any) -> Any:
-    """Return the module that knows an optimizer, without importing another framework."""
+    """Return the ``portable`` module for an optimizer, without importing another framework."""
     for cls in type(optimizer).__mro__:
         package, _, module = cls.__module__.partition(".")
         if package == "innaprop_core":
             return importlib.import_module("innaprop.portable.reference")
         if package == "innaprop":
             return importlib.import_module(f"innaprop.{module.partition('.')[0]}.portable")
-    # The states of optax's chains and wrappers are tuples, and trees may hold them.
+    # States of optax's chains and wrappers are tuples, and trees may contain them.
     if "innaprop.optax" in sys.modules and isinstance(optimizer, (tuple, list, dict)):
         return importlib.import_module("innaprop.optax.portable")
     raise TypeError(

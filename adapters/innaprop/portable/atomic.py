@@ -1,9 +1,9 @@
-"""A file that appears whole or not at all.
+"""Atomic writes: a file appears complete or not at all.
 
-It is written under another name in the same folder and takes the place of the old one when it is
-on the disk. Who writes holds a lock on that file until then. The system takes the lock away from
-a process that has been killed, so that the next write to the same place finds what it has left,
-and removes it.
+The content is written to a temporary file in the same folder, synced to disk, and renamed to the
+target. The writer locks the temporary file until then. If the process is killed, the system
+releases the lock, so that the next write to the same target can recognise the stale temporary file
+and remove it.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ _KINDS = {
 
 
 def checked_path(path: Any) -> Path:
-    """Return the path of a regular file, or of nothing yet; links are followed.
+    """Return the path of a regular or not yet existing file, with symbolic links resolved.
 
     Args:
         path: A string or ``os.PathLike`` of one.
 
     Raises:
         TypeError: It is something else: bytes, a number or an open file.
-        OSError: It is of a folder, a device, a FIFO or a socket, or cannot be looked at.
+        OSError: It is that of a folder, device, FIFO or socket, or its status cannot be read.
     """
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str):
@@ -61,15 +61,15 @@ def checked_path(path: Any) -> Path:
 
 @contextlib.contextmanager
 def replaced(target: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to; at the end it takes the place of ``target``.
+    """Yield a file to write to; at the end it replaces ``target`` atomically.
 
-    A new file has the mode that the umask leaves, one that replaces another has that one's mode.
+    It gets the mode of the file that it replaces; a new file, the default mode of the umask.
 
     Args:
         target: From ``checked_path``.
 
     Raises:
-        OSError: The file cannot be written. An older one is as it was then.
+        OSError: The file cannot be written. An existing one is unchanged then.
     """
     try:
         mode = stat.S_IMODE(target.stat().st_mode)
@@ -78,7 +78,7 @@ def replaced(target: Path) -> Iterator[BinaryIO]:
     _remove_left_over(target)
     name, descriptor = _create(target, 0o666 if mode is None else mode | 0o600)
     try:
-        # The lock belongs to what was opened, so that it outlives the file object.
+        # The duplicate shares the lock, which is therefore held after the file object is closed.
         held = os.dup(descriptor) if fcntl else None
         try:
             with open(descriptor, "wb") as file:
@@ -98,7 +98,7 @@ def replaced(target: Path) -> Iterator[BinaryIO]:
 
 
 def _create(target: Path, mode: int) -> tuple[str, int]:
-    """Return the name and the descriptor of a new file beside the target, locked."""
+    """Return the name and the descriptor of a new, locked temporary file beside the target."""
     while True:
         name = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.innaprop"))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -107,20 +107,20 @@ def _create(target: Path, mode: int) -> tuple[str, int]:
             return name, descriptor
         with contextlib.suppress(OSError):  # Some file systems have no locks.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Another process may have removed it as left over, before it was locked.
+        # Before it was locked, another process may have removed it as stale.
         if os.path.exists(name):
             return name, descriptor
         os.close(descriptor)
 
 
 def _remove_left_over(target: Path) -> None:
-    """Remove what killed processes have left of the same target."""
+    """Remove stale temporary files of the same target, left by killed processes."""
     if fcntl is None:
         return
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.innaprop")
     for name in filter(ours.fullmatch, os.listdir(target.parent)):
         path = target.with_name(name)
-        # What is locked belongs to a living process; what cannot be opened, to somebody else.
+        # A locked file belongs to a running process; one that cannot be opened, to another user.
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
             try:

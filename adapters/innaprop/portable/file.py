@@ -1,11 +1,10 @@
-"""A state as a safetensors file: arrays as they are, the rest as JSON in its header.
+"""A state as a safetensors file: arrays, and everything else as JSON in the header.
 
-The file appears whole or not at all, and is read whole or not at all. Nothing in it is code.
-Digests tell a file that was damaged later: each array's stands in the JSON, and the JSON's own at
-its end.
+The file is written atomically, and read completely or not at all. It contains no code. Digests
+detect damage: those of the arrays are in the JSON, and the JSON's own digest is its last entry.
 
-The file is written here, since what safetensors writes goes through a file of its own: a killed
-process would leave that, and its mode would be the library's. Reading is the library's.
+The file is written here, not by the safetensors library, which would leave a temporary file if the
+process is killed, and which sets its own file mode. It is read by the library.
 """
 
 import hashlib
@@ -23,28 +22,28 @@ from innaprop.portable.fitting import listed
 from innaprop.portable.snapshot import HYPERPARAMETERS, Array, ParameterState, Snapshot
 
 VERSION = 2
-"""Of the format. 1 had no digests, and no ``decay_momentum`` at first."""
+"""Version of the format. Version 1 had no digests and, at first, no ``decay_momentum``."""
 
 _HEADER = "innaprop-state"
 _REQUIRED = ("momentum", "second_moment")
 _OPTIONAL = ("psi", "residual")
 _DTYPES = {"float32": "F32", "float64": "F64", "int16": "I16"}
 _LONGEST_HEADER = 100_000_000
-"""In bytes; safetensors reads no longer one."""
+"""In bytes; the limit of safetensors."""
 _SEAL = ', "sha256": "'
 
 
 def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
-    """Write a state; whoever looks for the file sees the old one or the whole new one.
+    """Write a state atomically.
 
     Args:
         path: Where to write it.
-        snapshot: What to write.
+        snapshot: The state.
 
     Raises:
-        OSError: The file cannot be written, or ``path`` is not of a regular file. An older one is
-            as it was then.
-        TypeError: ``path`` is not of text.
+        OSError: The file cannot be written, or ``path`` is not that of a regular file. An existing
+            file is unchanged then.
+        TypeError: ``path`` is not a string or ``os.PathLike`` of one.
         ValueError: A name is not valid Unicode, or the names are too many or too long for a
             safetensors file.
     """
@@ -65,7 +64,7 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     }
     iterations = int(snapshot.iterations)
     content = {"version": VERSION, "iterations": iterations, "parameters": entries}
-    # The widest first, as safetensors does it: so each array lies at a multiple of its width.
+    # Sorted by decreasing item size, like safetensors, so that each array is aligned.
     ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
     header = _header(ordered, {_HEADER: _sealed(json.dumps(content, allow_nan=False))})
     with replaced(target) as file:
@@ -75,12 +74,12 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
 
 
 def _as_stored(array: Array) -> Array:
-    """Return an array in the order of its indices and in the bytes of a safetensors file."""
+    """Return an array in C order and little-endian, as safetensors stores it."""
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def _header(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """Return the first part of a safetensors file: a length, and JSON of what follows where."""
+    """Return the header of a safetensors file: a length, and JSON with the offsets of arrays."""
     entries: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, array in arrays.items():
@@ -110,7 +109,7 @@ def _sealed(text: str) -> str:
 
 
 def _check_seal(text: str) -> None:
-    """Refuse what ``_sealed`` has not returned."""
+    """Raise if a text is not a result of ``_sealed``."""
     before, _, after = text.rpartition(_SEAL)
     if after != _digest(f"{before}}}".encode()) + '"}':
         raise ValueError(
@@ -123,14 +122,14 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
     """Read a state.
 
     Args:
-        path: A file that ``write`` has written.
+        path: A file written by ``write``.
 
     Raises:
         ImportError: safetensors is not installed.
-        OSError: The file cannot be read, or ``path`` is not of a regular file.
-        TypeError: ``path`` is not of text.
-        ValueError: It is cut off or damaged, no file of this format, of a newer version of it, or
-            holds what is no state.
+        OSError: The file cannot be read, or ``path`` is not that of a regular file.
+        TypeError: ``path`` is not a string or ``os.PathLike`` of one.
+        ValueError: It is truncated, damaged, in another format, of a newer version, or does not
+            contain a valid state.
     """
     safetensors = _safetensors()
     target = checked_path(path)
@@ -178,16 +177,16 @@ def _parse(file: Any) -> Snapshot:
     if keys:
         raise ValueError(f"every array must belong to a parameter, got {listed(sorted(keys))}")
     iterations: Any = content.get("iterations")
-    return Snapshot(iterations, states)  # Which refuses what is not a count.
+    return Snapshot(iterations, states)  # Raises if iterations is not a valid count.
 
 
 def _parse_state(
     file: Any, keys: set[str], name: str, entry: dict[str, Any], version: int
 ) -> ParameterState:
-    """Return the state of one parameter; takes its arrays off the keys."""
+    """Return the state of one parameter; removes the names of its arrays from the keys."""
     expected = {"dtype", "step", *HYPERPARAMETERS}
     if version == 1:
-        # A file from before there was a choice.
+        # Written before the option existed.
         entry = {"decay_momentum": True, **entry}
     else:
         expected.add("sha256")

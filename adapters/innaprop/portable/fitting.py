@@ -1,4 +1,4 @@
-"""One side's names, layouts and dtypes made those of the other; what cannot be is refused."""
+"""Conversion of a state to an optimizer's names, layouts and dtypes, with checks."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from innaprop.portable.snapshot import SIXTEEN_BITS, Array, ParameterState, Snap
 
 
 class Target(NamedTuple):
-    """A parameter that is to get a state."""
+    """A parameter of the optimizer that a state is loaded into."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -28,7 +28,7 @@ def by_name(parameters: Any) -> dict[str, Any]:
 
     Raises:
         TypeError: It is something else.
-        ValueError: A name comes twice.
+        ValueError: A name is given twice.
     """
     expected = "parameters must be a mapping of names to parameters, or pairs of both"
     if isinstance(parameters, Mapping):
@@ -45,10 +45,10 @@ def by_name(parameters: Any) -> dict[str, Any]:
 
 
 def check_unique(names: Iterable[str]) -> None:
-    """Refuse names of which one comes twice.
+    """Raise if names are not unique.
 
     Raises:
-        ValueError: One does.
+        ValueError: One is given twice.
     """
     twice = repeated(names)
     if twice:
@@ -63,10 +63,10 @@ def renamed(snapshot: Snapshot, names: Mapping[str, str]) -> Snapshot:
 
     Args:
         snapshot: The state.
-        names: New names by old ones; parameters that are not in it keep theirs.
+        names: Maps old names to new ones; other parameters keep their names.
 
     Raises:
-        ValueError: An old name is not there, or two parameters would get one name.
+        ValueError: An old name does not exist, or two parameters would get the same name.
     """
     unknown = [name for name in names if name not in snapshot.parameters]
     if unknown:
@@ -89,7 +89,8 @@ def transposed(snapshot: Snapshot, transposes: Mapping[str, Sequence[int]]) -> S
         transposes: Axes by name, as ``numpy.transpose`` takes them.
 
     Raises:
-        ValueError: There is no parameter of that name, or the axes are no order of its axes.
+        ValueError: There is no parameter of that name, or the axes are not a permutation of its
+            axes.
     """
     states = dict(snapshot.parameters)
     for name, axes in transposes.items():
@@ -115,16 +116,16 @@ def transposed(snapshot: Snapshot, transposes: Mapping[str, Sequence[int]]) -> S
 def fitted(snapshot: Snapshot, targets: Mapping[str, Target]) -> dict[str, ParameterState]:
     """Return the state of every parameter of an optimizer, in its dtypes and order.
 
-    A residual goes with the dtype that it was made for: where the parameter has another one,
-    the state has none, or zeros.
+    A residual is valid only for the dtype that it was saved with: for another one it is replaced by
+    zeros, or dropped.
 
     Args:
         snapshot: The state, under the optimizer's names.
         targets: The optimizer's parameters.
 
     Raises:
-        ValueError: A parameter is missing on either side, has another shape, or a number in its
-            state is too large for its dtype.
+        ValueError: A parameter is missing on either side, has another shape, or its state overflows
+            the dtype.
     """
     missing = [name for name in targets if name not in snapshot.parameters]
     unknown = [name for name in snapshot.parameters if name not in targets]
@@ -168,11 +169,11 @@ def _cast(what: str, array: Array, dtype: str) -> Array:
 
 
 def one_count(snapshot: Snapshot, framework: str) -> int:
-    """Return the number of updates that all parameters have, for who counts them together.
+    """Return the number of updates that all parameters share, for frameworks with one count.
 
     Args:
         snapshot: The state.
-        framework: Who does, for the message.
+        framework: Name of the framework, for the message.
 
     Raises:
         ValueError: The numbers differ.
@@ -192,15 +193,15 @@ def one_count(snapshot: Snapshot, framework: str) -> int:
 def shared_numbers(
     states: Iterable[tuple[str, ParameterState]], *, excludes: bool = False
 ) -> dict[str, float]:
-    """Return those hyperparameters that are numbers, for parameters that are to share them.
+    """Return the hyperparameters that are numbers, for parameters that share them.
 
     Args:
         states: Names and states.
-        excludes: Whether parameters can be excluded from weight decay: theirs may be 0 where
+        excludes: Whether parameters can be excluded from weight decay: theirs may be 0 even if
             that of others is not. Default False.
 
     Raises:
-        ValueError: Two parameters have different ones.
+        ValueError: They differ between parameters.
     """
     numbers: dict[str, float] = {}
     owners: dict[str, str] = {}
@@ -223,12 +224,12 @@ def shared_numbers(
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """Return those names that come more than once, in alphabetical order."""
+    """Return the names that occur more than once, in alphabetical order."""
     return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def listed(names: Iterable[Any], most: int = 5) -> str:
-    """Return names for a message, the first few of them."""
+    """Format names for a message: the first few, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more

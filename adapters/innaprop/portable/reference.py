@@ -1,4 +1,4 @@
-"""The state of ``innaprop_core.INNAprop``."""
+"""Conversion between the state of ``innaprop_core.INNAprop`` and the portable state."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +18,7 @@ from innaprop_core import Hyperparameters, INNAprop
 
 
 def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
-    """Return what the optimizer has come to, as ``innaprop.save_state`` says."""
+    """Return the optimizer's state for ``innaprop.save_state``."""
     h = asdict(optimizer.hyperparameters)
     arrays = zip(optimizer.parameters, optimizer.m, optimizer.v, optimizer.psi, strict=True)
     states = [
@@ -36,7 +36,7 @@ def snapshot(optimizer: INNAprop, parameters: Any) -> Snapshot:
 
 
 def restore(optimizer: INNAprop, parameters: Any, state: Snapshot, sets: bool) -> INNAprop:
-    """Take over a state, as ``innaprop.load_state`` says."""
+    """Load a state into the optimizer, for ``innaprop.load_state``."""
     targets = {
         name: Target(tuple(p.shape), np.asarray(p).dtype.name)
         for name, p in zip(_names(optimizer, parameters), optimizer.parameters, strict=True)

@@ -1,4 +1,4 @@
-"""What a state is: NumPy arrays and numbers by parameter name, of no framework."""
+"""The portable state: NumPy arrays and numbers by parameter name, independent of frameworks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,26 +16,25 @@ SIXTEEN_BITS = ("bfloat16", "float16")
 DTYPES = ("float32", "float64", *SIXTEEN_BITS)
 HYPERPARAMETERS = ("gamma", "alpha", "beta", "sigma", "eps", "weight_decay", "decay_momentum")
 _COUNTS_END = 2**31
-"""Some frameworks count in int32."""
+"""Upper bound of counts: some frameworks count in int32."""
 
 
 @dataclass(frozen=True, eq=False)
 class ParameterState:
-    """What an optimizer keeps for one parameter.
+    """An optimizer's state of one parameter.
 
     Args:
-        dtype: The parameter's: "float32", "float64", "bfloat16" or "float16".
-        step: Updates made, 0 <= step < 2**31.
+        dtype: The parameter's dtype: "float32", "float64", "bfloat16" or "float16".
+        step: Number of updates, 0 <= step < 2**31.
         momentum: Of the parameter's shape, finite; float64 for float64 parameters, float32 for
             others.
         second_moment: Likewise, and not negative.
         hyperparameters: ``gamma``, ``alpha``, ``beta``, ``sigma``, ``eps``, ``weight_decay`` and
-            ``decay_momentum``, as in ``innaprop_core.Hyperparameters``; None where there is a
-            schedule, or where the number is not known.
-        psi: The paper's psi, like the momentum; None where alpha and beta are not known.
-            Default None.
-        residual: What of the float32 trajectory a bfloat16 or float16 parameter does not hold,
-            int16; None for other parameters, and where none is kept. Default None.
+            ``decay_momentum``, as in ``innaprop_core.Hyperparameters``; None for a schedule, or if
+            the number is not known.
+        psi: The paper's psi, like the momentum; None if alpha or beta is not known. Default None.
+        residual: The low bits of the float32 master weights of a bfloat16 or float16 parameter,
+            int16; None for other parameters, or if there is none. Default None.
 
     Source: arXiv 2410.05871, Algorithm 1, in momentum coordinates.
     """
@@ -49,7 +48,7 @@ class ParameterState:
     residual: Array | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """Return those arrays that there are, by name."""
+        """Return the arrays that are not None, by name."""
         named = {
             name: getattr(self, name) for name in ("momentum", "second_moment", "psi", "residual")
         }
@@ -58,16 +57,16 @@ class ParameterState:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What an optimizer has come to.
+    """An optimizer's complete state.
 
     Args:
-        iterations: Calls of the optimizer so far, which schedules follow: the largest ``step``,
-            or more where not every call updated every parameter.
-        parameters: The state of every parameter, by the parameter's name.
+        iterations: Number of calls of the optimizer, which schedules depend on: the largest
+            ``step``, or more if some calls did not update every parameter.
+        parameters: The state of each parameter, by name.
 
     Raises:
         TypeError: A name, a count or a hyperparameter is of the wrong type.
-        ValueError: There are no parameters, or a state is not as ``ParameterState`` says.
+        ValueError: There are no parameters, or a ``ParameterState`` is invalid.
     """
 
     iterations: int
@@ -90,9 +89,9 @@ class Snapshot:
 
 
 def as_number(value: Any) -> float | bool | None:
-    """Return a hyperparameter as a state holds it: None for a schedule.
+    """Convert a hyperparameter for a state: None for a schedule.
 
-    Of a float32 it is the shortest decimal that rounds to it, which is what a user has written.
+    A float32 becomes the shortest decimal that rounds to it, which is what the user wrote.
 
     Args:
         value: A number, an array of one element, a callable or None.

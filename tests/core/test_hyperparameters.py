@@ -172,3 +172,8 @@ def test_presets_unpack(preset, alpha, beta):
 def test_presets_are_read_only(preset):
     with pytest.raises(TypeError):
         preset["alpha"] = 1.0
+
+
+def test_the_order_of_the_values_does_not_matter():
+    with pytest.raises(ValueError, match="alpha must be"):
+        check_hyperparameters({"decay_momentum": True, "alpha": -1.0})

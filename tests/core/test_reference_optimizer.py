@@ -269,6 +269,12 @@ def test_a_state_may_have_numpys_integers(k):
     np.testing.assert_array_equal(optimizer.v[0], [0.25, 0.25])
 
 
+def test_a_state_of_no_updates_may_be_set():
+    optimizer = INNAprop([np.ones(2)])
+    optimizer.set_state(k=0, m=[np.zeros(2)], v=[np.zeros(2)])
+    assert optimizer.k == 0
+
+
 _GOOD = [np.asarray(np.full(shape, 0.5)) for shape in SHAPES]
 BAD_STATES = {
     "k half": ({"k": 1.5}, TypeError, "k must be an integer >= 0, got 1.5"),

@@ -320,3 +320,18 @@ def test_a_frozen_layer_that_is_unfrozen_needs_a_new_optimizer(regression):
     model.compile(INNAprop.from_config(old.get_config()), "mse")
     model.train_on_batch(x, y)
     assert (frozen[0] != model.layers[0].get_weights()[0]).any()
+
+
+def test_a_gradient_behind_one_that_is_missing_is_checked_too():
+    v, w = (keras.Variable(np.ones(2, "float32")) for _ in range(2))
+    optimizer = INNAprop()
+    optimizer.build([v, w])
+    with pytest.raises(TypeError, match="must be a floating tensor"):
+        optimizer.apply([None, "gradient"], [v, w])
+
+
+def test_a_list_of_names_is_copied():
+    names, optimizer = ["bias"], INNAprop()
+    optimizer.exclude_from_weight_decay(var_names=names)
+    names.append("kernel")
+    assert optimizer.get_config()["exclude_from_weight_decay"] == ["bias"]

@@ -37,7 +37,7 @@ def made(kind, alpha, beta, weight_decay, **options):
     inject = optax.inject_hyperparams(
         innaprop, static_args=static, hyperparam_dtype=jnp.dtype("float64")
     )
-    return inject(0.25, alpha, beta, weight_decay=weight_decay, **options)
+    return inject(0.25, alpha=alpha, beta=beta, weight_decay=weight_decay, **options)
 
 
 def follow(optimizer, size, compiled):

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _cache(*, clear: bool) -> int:
     folder = cache_folder()
     if folder is None:
-        print("nothing is kept: there is no cache folder that nobody else can change")
+        print("nothing is cached: there is no cache folder that only the user can change")
         return 0
     ours = _ours(folder)
     size = sum(file.stat().st_size for entry in ours for file in (entry, *entry.rglob("*")))

@@ -59,7 +59,7 @@ def test_a_folder_that_others_can_change_is_left_alone(cache, capsys):
     fill(cache)
     cache.chmod(0o777)
     assert main(["cache", "--clear"]) == 0
-    assert "nothing is kept" in capsys.readouterr().out
+    assert "nothing is cached" in capsys.readouterr().out
     assert (cache / KERNEL).exists()
 
 

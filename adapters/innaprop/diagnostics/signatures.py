@@ -96,7 +96,7 @@ def explosion(records: Sequence[Record]) -> Finding | None:
             last.step,
             "numbers are no longer finite",
             {**measured, "stability limit": limit},
-            f"{lower}. Start from a state of before",
+            f"{lower}. Restart from an earlier checkpoint",
         )
     if len(records) <= LAST:
         return None
@@ -134,7 +134,7 @@ def explosion(records: Sequence[Record]) -> Finding | None:
     if not (oscillates or grows):
         return None
     how = "the parameters oscillate" if oscillates else "parameters and gradients have grown"
-    cause = f"the training loss stays beyond twice its first value, and {how}"
+    cause = f"the training loss stays above twice its first value, and {how}"
     return Finding(EXPLOSION, last.step, cause, evidence, lower)
 
 
@@ -160,9 +160,9 @@ def plateau(records: Sequence[Record]) -> Finding | None:
     product = scalars["alpha"] * scalars["beta"]
     if not 0.01 <= product <= 10:
         if product > 10:
-            cause = "alpha is too large: the momentum takes back over 90 % of what a gradient gives"
+            cause = "alpha is too large: the momentum cancels over 90 % of a gradient's effect"
         else:
-            cause = "alpha beta is too small: the momentum swings, and hardly anything damps it"
+            cause = "alpha beta is too small: the momentum oscillates with hardly any damping"
         share = median(record.all.momentum_share for record in records[-LAST:])
         return Finding(
             PLATEAU,
@@ -181,8 +181,8 @@ def plateau(records: Sequence[Record]) -> Finding | None:
         last.step,
         "the learning rate is too small: all updates so far, in one direction, would not have "
         "changed the parameters by 1 %",
-        {**evidence, "way over parameter norm": moved, "learning rate": scalars["gamma"]},
-        "Raise the learning rate by a factor of ten, and again while this stays",
+        {**evidence, "path length over parameter norm": moved, "learning rate": scalars["gamma"]},
+        "Raise the learning rate by a factor of ten, repeatedly if necessary",
     )
 
 
@@ -230,8 +230,8 @@ def conservative_scaling(records: Sequence[Record]) -> Finding | None:
         step,
         f"the second moment remembers larger gradients: steps are {shorter:.3g} times shorter "
         "than the learning rate says",
-        {**evidence, "sigma": scalars["sigma"], "updates that it remembers": horizon},
-        "Take a smaller sigma, such as 0.95, and warm up or clip what was large",
+        {**evidence, "sigma": scalars["sigma"], "averaging time in updates": horizon},
+        "Take a smaller sigma, such as 0.95, and warm up or clip the large gradients",
     )
 
 
@@ -263,7 +263,7 @@ def overfitting(records: Sequence[Record]) -> Finding | None:
         "the training loss falls while steps grow and the validation loss rises",
         {
             "validation loss over its lowest": validation[-1] / lowest,
-            "training loss over that of then": training[-1] / training[best],
+            "training loss over that at the lowest": training[-1] / training[best],
             "growth of steps": now / begun,
             "momentum share": median(record.all.momentum_share for record in records[-LAST:]),
         },

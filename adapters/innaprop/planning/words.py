@@ -113,7 +113,7 @@ def _of_distance(plan: "Plan") -> str | None:
     if 0 < ratio <= 1 / FAR:
         return (
             f"a steady gradient carries a weight {ratio:.2f} times as far as with AdamW: raise the "
-            "learning rate, if the first updates stand it."
+            "learning rate, if the first updates tolerate it."
         )
     return None
 
@@ -129,7 +129,7 @@ def _of_stability(plan: "Plan") -> str | None:
     if not math.isfinite(ours) or not math.isfinite(theirs) or ours * LESS_STABLE >= theirs:
         return None
     return (
-        f"the largest curvature that these steps stand is {theirs / ours:.0f} times smaller than "
+        f"the largest stable curvature is {theirs / ours:.0f} times smaller than "
         "AdamW's: if the loss spikes in the first updates, warm up longer or halve the rate."
     )
 

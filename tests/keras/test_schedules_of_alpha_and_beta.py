@@ -29,9 +29,12 @@ class Line(keras.optimizers.schedules.LearningRateSchedule):
 
 
 FORMS = {
-    "functions": (lambda k: 2.0 - 0.01 * k, rising),
-    "schedules": (Line(2.0, -0.01), Line(0.9, 0.01)),
-    "numbers for numbers": (lambda k: 2.0 - 0.01 * float(k), lambda k: 0.9 + 0.01 * float(k)),
+    "functions": {"alpha": lambda k: 2.0 - 0.01 * k, "beta": rising},
+    "schedules": {"alpha": Line(2.0, -0.01), "beta": Line(0.9, 0.01)},
+    "numbers for numbers": {
+        "alpha": lambda k: 2.0 - 0.01 * float(k),
+        "beta": lambda k: 0.9 + 0.01 * float(k),
+    },
 }
 
 
@@ -59,7 +62,7 @@ def gradients():
 def test_every_form_gives_the_cores_iterates(form, accumulated, gradients):
     w = keras.Variable(np.ones((4, 3)), dtype="float64")
     optimizer = INNAprop(
-        1e-2, *FORMS[form], weight_decay=0.1, gradient_accumulation_steps=accumulated
+        1e-2, **FORMS[form], weight_decay=0.1, gradient_accumulation_steps=accumulated
     )
     for g in gradients:
         for _ in range(accumulated or 1):
@@ -76,7 +79,7 @@ def test_compiled_functions_see_every_step(form, regression):
     ends = []
     for run_eagerly in (False, True):
         model.set_weights(start)
-        model.compile(INNAprop(1e-2, *FORMS[form]), "mse", run_eagerly=run_eagerly)
+        model.compile(INNAprop(1e-2, **FORMS[form]), "mse", run_eagerly=run_eagerly)
         model.fit(x, y, epochs=2, batch_size=16, shuffle=False, verbose=0)
         ends.append(model.get_weights())
     for first, second in zip(*ends, strict=True):

@@ -122,7 +122,9 @@ def test_a_damping_that_a_compiled_function_does_not_allow_is_refused():
     optimizer.alpha = 1.9  # 0.9 * 0.5 * 1.05 < 1/2
     with pytest.raises(ValueError, match=r"alpha and beta must keep .* got beta=1.5 with weight_"):
         optimizer.beta = 1.5
-    with pytest.raises(ValueError, match=r"got alpha=0.1 with weight_decay=0.9; an optimizer"):
+    with pytest.raises(
+        ValueError, match=r"got alpha=0.1 with weight_decay=0.9; create a new optimizer"
+    ):
         optimizer.alpha = 0.1
     assert (float(optimizer.alpha), float(optimizer.beta)) == (1.9, 0.5)
     copied = copy.deepcopy(optimizer)  # No function relies on the copy.

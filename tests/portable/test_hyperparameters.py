@@ -321,7 +321,7 @@ def test_tensorflow_counts_each_variable_and_all_calls(path):
 
 
 def test_a_tensorflow_optimizer_that_has_met_nothing(theirs):
-    with pytest.raises(ValueError, match="must have met its variables, and has not"):
+    with pytest.raises(ValueError, match="the optimizer must be built, and is not"):
         innaprop.load_state(theirs, innaprop.tensorflow.INNAprop())
 
 

@@ -320,7 +320,7 @@ def test_tensorflow_counts_each_variable_and_all_calls(path):
     assert int(again.iterations) == 3
 
 
-def test_a_tensorflow_optimizer_that_has_met_nothing(theirs):
+def test_a_tensorflow_optimizer_that_is_not_built(theirs):
     with pytest.raises(ValueError, match="the optimizer must be built, and is not"):
         innaprop.load_state(theirs, innaprop.tensorflow.INNAprop())
 

@@ -42,7 +42,7 @@ def test_falls_back_with_one_message(compiler, reason, tmp_path, monkeypatch):
     monkeypatch.setenv("INNAPROP_CACHE", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", TRAIN], check=True, capture_output=True, text=True)
     (message,) = done.stdout.splitlines()
-    assert message.startswith("INNAprop goes on with foreach=True instead of fused=True: ")
+    assert message.startswith("INNAprop uses foreach=True instead of fused=True: ")
     assert reason in message
 
 

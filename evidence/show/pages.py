@@ -13,7 +13,7 @@ from evidence.contenders import ACCURATE, FAST, PLAIN
 from evidence.experiment import Experiment, Scale
 from evidence.experiments import EXPERIMENTS
 from evidence.runner import suffix
-from evidence.show import long_runs, mechanism, state_bits, studies
+from evidence.show import long_runs, mechanism, scaling, state_bits, studies
 from evidence.show.style import Brush, embed, save
 from evidence.store import Results
 
@@ -59,6 +59,7 @@ class Parts:
             "long": self._long,
             "state bits": lambda _: state_bits.table(self.done("state-bits"), self._scale),
             "plan": lambda _: self._plan(),
+            "scaling": lambda _: self._scaling(),
             "verdicts": self._verdicts,
             "rates": lambda _: self._rates(),
         }
@@ -108,6 +109,17 @@ class Parts:
                 )
             )
         return "\n\n".join(shown)
+
+    def _scaling(self) -> str:
+        found = scaling.of_full_length(self.outcomes(EXPERIMENTS["language"]))
+        if len(found) < 2:
+            return ""
+        return self._figure(
+            "scaling",
+            lambda brush: scaling.draw(found, brush),
+            scaling.describe(found),
+            scaling.CAPTION,
+        )
 
     def _real(self, name: str) -> str:
         if name == "memory":

@@ -396,7 +396,7 @@ class INNAprop(keras.optimizers.Optimizer):
             variable: One of the variables that the optimizer was built with.
 
         Returns:
-            A tensor of the variable's shape: for a 16-bit variable, the float32 value of the
+            A tensor of the variable's shape. For a 16-bit variable, the float32 value of the
             variable and its residual; for others, the variable's value in its dtype.
 
         Raises:

@@ -397,7 +397,7 @@ class INNAprop(tf.Module):
             parameter: A ``tf.Variable``.
 
         Returns:
-            A tensor of the variable's shape: for a 16-bit variable, the float32 value of the
+            A tensor of the variable's shape. For a 16-bit variable, the float32 value of the
             variable and its residual; for others, the variable's value in its dtype.
 
         Raises:

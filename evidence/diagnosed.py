@@ -5,6 +5,7 @@ experiments below, and prints what ``innaprop.torch.Diagnostics`` finds.
 """
 
 from typing import Any
+from unittest import mock
 
 import click
 from torch import Tensor
@@ -44,13 +45,8 @@ def diagnosed(experiment: Any, config: Config, every: int) -> Diagnostics:
         return plain_rounded(scores)
 
     plain_rounded = training.rounded
-    training.Driver, training.backward = Watched, backward  # type: ignore[misc]
-    training.rounded = rounded
-    try:
+    with mock.patch.multiple(training, Driver=Watched, backward=backward, rounded=rounded):
         experiment.run(config)
-    finally:
-        training.Driver, training.backward = Driver, plain_backward  # type: ignore[misc]
-        training.rounded = plain_rounded
     return attached[-1]
 
 

@@ -137,6 +137,10 @@ def test_where_the_momentum_alone_is_unstable_alpha_is_named():
     assert "product must be below 2, got 3" in diagnostics.findings[0].advice
 
 
+def test_a_learning_rate_of_zero_has_no_stability_limit():
+    assert math.isnan(fed([1.0], gamma=0.0).records[0].all.stability_limit)
+
+
 def test_a_noisy_loss_of_a_single_batch_is_no_explosion():
     assert fed([1e-6, 1.0, 1.1, 0.9, 1.0, 1.2, 0.8]).findings == []
 

@@ -142,7 +142,8 @@ class Group:
         0 for alpha gamma >= 2: the momentum alone is unstable then.
         """
         gamma, alpha, beta = (self.scalars[name] for name in ("gamma", "alpha", "beta"))
-        return max(0.0, _over(4 - 2 * alpha * gamma, gamma * (2 * beta - gamma)))
+        # In this order NaN, for a gamma of zero, stays NaN.
+        return max(_over(4 - 2 * alpha * gamma, gamma * (2 * beta - gamma)), 0.0)
 
 
 @dataclass(frozen=True)

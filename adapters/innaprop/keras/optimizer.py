@@ -273,7 +273,8 @@ class INNAprop(keras.optimizers.Optimizer):
         grads = [dense(g, v) for g, v in zip(grads, trainable_variables, strict=True)]
         super()._backend_apply_gradients(grads, trainable_variables)
         for variable in trainable_variables:
-            self._clear_residual_of_constrained(variable)
+            if variable.constraint is not None:
+                self._clear_residual_of_constrained(variable)
 
     def _clear_residual_of_constrained(self, variable: Any) -> None:
         """Set the residual to zero where the variable's constraint will change the value.
@@ -282,7 +283,7 @@ class INNAprop(keras.optimizers.Optimizer):
         the master weight would be off by up to half a unit in the last place.
         """
         residual = self._residuals[self._get_variable_index(variable)]
-        if residual is not None and variable.constraint is not None:
+        if residual is not None:
             value = ops.convert_to_tensor(variable)
             kept = ops.equal(variable.constraint(value), value)
             old = ops.convert_to_tensor(residual)

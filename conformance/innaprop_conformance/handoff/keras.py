@@ -8,6 +8,7 @@ from types import MappingProxyType
 import innaprop
 from innaprop_conformance.backends.keras import Apply, in_function, jitted
 from innaprop_conformance.handoff.loop import Array, TrainingLoop
+from innaprop_conformance.options import keras_options
 from innaprop_core import Hyperparameters
 
 
@@ -22,15 +23,7 @@ class _KerasTrainingLoop(TrainingLoop):
         keras.config.set_floatx("float64" if dtype == "float64" else "float32")
         self._dtype = dtype
         self._variables = [keras.Variable(v, dtype=dtype) for v in values]
-        h = hyperparameters
-        self._optimizer = INNAprop(
-            h.gamma,
-            alpha=h.alpha,
-            beta=h.beta,
-            sigma=h.sigma,
-            epsilon=h.eps,
-            weight_decay=h.weight_decay,
-        )
+        self._optimizer = INNAprop(hyperparameters.gamma, **keras_options(hyperparameters))
         self._optimizer.build(self._variables)
         self._apply = self._make_apply()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import innaprop
 from innaprop_conformance.handoff.loop import Array, TrainingLoop
+from innaprop_conformance.options import keras_options
 from innaprop_core import Hyperparameters
 
 
@@ -25,15 +26,7 @@ class TensorFlowTrainingLoop(TrainingLoop):
         self._variables = [
             tf.Variable(v, dtype=dtype, name=name) for name, v in self.names(values).items()
         ]
-        h = hyperparameters
-        optimizer = INNAprop(
-            h.gamma,
-            alpha=h.alpha,
-            beta=h.beta,
-            sigma=h.sigma,
-            epsilon=h.eps,
-            weight_decay=h.weight_decay,
-        )
+        optimizer = INNAprop(hyperparameters.gamma, **keras_options(hyperparameters))
         optimizer.build(self._variables)
         self._use(optimizer)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 
 from innaprop.keras import INNAprop
+from innaprop_conformance.options import keras_options
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -27,14 +28,7 @@ def train(task: Task, optimizer: str, progress: Callable[[int], None]) -> Traini
     model.set_weights(task.weights())
     h = task.hyperparameters
     if optimizer == "INNAprop":
-        opt = INNAprop(
-            h.gamma,
-            alpha=h.alpha,
-            beta=h.beta,
-            sigma=h.sigma,
-            epsilon=h.eps,
-            weight_decay=h.weight_decay,
-        )
+        opt = INNAprop(h.gamma, **keras_options(h))
     else:
         opt = keras.optimizers.AdamW(
             h.gamma, h.weight_decay, beta_1=0.9, beta_2=h.sigma, epsilon=h.eps

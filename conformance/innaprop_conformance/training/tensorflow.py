@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from innaprop.tensorflow import INNAprop
+from innaprop_conformance.options import keras_options
 from innaprop_conformance.training.task import Task, Training
 
 
@@ -17,15 +18,7 @@ def train(task: Task, progress: Callable[[int], None]) -> Training:
         progress: Called after every step with the number of steps done.
     """
     variables = w1, b1, w2, b2 = [tf.Variable(w) for w in task.weights()]
-    h = task.hyperparameters
-    optimizer = INNAprop(
-        h.gamma,
-        alpha=h.alpha,
-        beta=h.beta,
-        sigma=h.sigma,
-        epsilon=h.eps,
-        weight_decay=h.weight_decay,
-    )
+    optimizer = INNAprop(task.hyperparameters.gamma, **keras_options(task.hyperparameters))
 
     def logits(x: Any) -> Any:
         return tf.nn.relu(x @ w1 + b1) @ w2 + b2

@@ -1,65 +1,65 @@
-"""Tells which extra to install if a framework is missing."""
+"""Context managers around imports, which tell what to install if a module is missing.
 
-from types import TracebackType
+Only a missing module is explained. Errors inside an installed one pass unchanged.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 
-class Extra:
-    """A context manager around the imports that need an extra of this package.
-
-    Only a missing framework is explained. Errors inside an installed framework pass unchanged.
+@contextmanager
+def extra(name: str, modules: Collection[str] = ()) -> Iterator[None]:
+    """Say which extra of this package installs a framework.
 
     Args:
         name: Name of the extra, and of the module in ``innaprop`` that needs it.
         modules: The top-level modules that it installs. Default: one named like the extra.
+
+    Raises:
+        ModuleNotFoundError: One of the modules is missing.
     """
-
-    def __init__(self, name: str, modules: tuple[str, ...] = ()) -> None:
-        self._name = name
-        self._modules = modules or (name,)
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Say which extra installs the module that was not found.
-
-        Raises:
-            ModuleNotFoundError: The missing module is one of the extra's.
-        """
-        if isinstance(error, ModuleNotFoundError) and error.name in self._modules:
-            raise ModuleNotFoundError(
-                f"innaprop.{self._name} needs {error.name}, which is not installed: "
-                f'pip install "innaprop[{self._name}]"',
-                name=error.name,
-            ) from error
+    with _explained(
+        modules or (name,),
+        f"innaprop.{name} needs {{missing}}, which is not installed: "
+        f'pip install "innaprop[{name}]"',
+    ):
+        yield
 
 
-class KerasBackend:
-    """A context manager around the first import of Keras, which imports its backend."""
+@contextmanager
+def keras_backend() -> Iterator[None]:
+    """Say how to choose another backend, around the first import of Keras, which imports its own.
 
-    def __enter__(self) -> None:
-        """Do nothing."""
+    Raises:
+        ModuleNotFoundError: Keras's backend is not installed.
+    """
+    with _explained(
+        ("tensorflow", "jax", "torch"),
+        "Keras's backend is {missing}, which is not installed: set the environment variable "
+        "KERAS_BACKEND to tensorflow, jax or torch before Keras is imported, or "
+        'pip install "innaprop[{missing}]"',
+    ):
+        yield
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Say how to choose another backend, if the chosen one was not found.
 
-        Raises:
-            ModuleNotFoundError: Keras's backend is not installed.
-        """
-        if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "jax", "torch"):
-            raise ModuleNotFoundError(
-                f"Keras's backend is {error.name}, which is not installed: set the environment "
-                "variable KERAS_BACKEND to tensorflow, jax or torch before Keras is imported, or "
-                f'pip install "innaprop[{error.name}]"',
-                name=error.name,
-            ) from error
+@contextmanager
+def plotting() -> Iterator[None]:
+    """Say that a figure needs matplotlib.
+
+    Raises:
+        ModuleNotFoundError: It is not installed.
+    """
+    with _explained(
+        ("matplotlib",), "a figure needs {missing}, which is not installed: pip install {missing}"
+    ):
+        yield
+
+
+@contextmanager
+def _explained(modules: Collection[str], message: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in modules:
+            raise
+        raise ModuleNotFoundError(message.format(missing=error.name), name=error.name) from error

@@ -66,6 +66,15 @@ def test_a_backend_of_keras_that_is_not_installed(backend, monkeypatch):
     assert f"Keras's backend is {backend}, which is not installed: set the environment" in said
 
 
+def test_a_figure_without_matplotlib():
+    code = "import innaprop; innaprop.plan(steps=9, lr=0.1).plot()"
+    said = error_of(HIDE.format(missing="matplotlib") + code)
+    assert said == (
+        "ModuleNotFoundError: a figure needs matplotlib, which is not installed: "
+        "pip install matplotlib"
+    )
+
+
 @EVERY_NEED
 def test_the_extra_brings_it(module, missing):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

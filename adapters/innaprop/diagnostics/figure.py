@@ -5,6 +5,7 @@ from typing import Any
 
 from innaprop.diagnostics.record import Record
 from innaprop.diagnostics.signatures import Finding
+from innaprop.extras import plotting
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """From the Okabe-Ito palette: distinct to the colour-blind, on light and dark backgrounds."""
@@ -29,12 +30,13 @@ def draw(records: Sequence[Record], findings: Sequence[Finding] = (), figure: An
         The Figure.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib is not installed.
         ValueError: There is no record.
     """
     if not records:
         raise ValueError("records must hold at least one record, got none")
-    from matplotlib.figure import Figure
+    with plotting():
+        from matplotlib.figure import Figure
 
     figure = figure or Figure(figsize=(8.0, 5.6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).flat

@@ -130,7 +130,7 @@ class Diagnostics:
             A matplotlib Figure, without a window.
 
         Raises:
-            ImportError: matplotlib is not installed.
+            ModuleNotFoundError: matplotlib is not installed.
             ValueError: There is no record yet.
         """
         return draw(self.records, self.findings)

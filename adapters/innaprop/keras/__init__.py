@@ -1,8 +1,8 @@
 """INNAprop as a ``keras.optimizers.Optimizer``, on every Keras backend."""
 
-from innaprop.extras import Extra, KerasBackend
+from innaprop.extras import extra, keras_backend
 
-with Extra("keras"), KerasBackend():
+with extra("keras"), keras_backend():
     from innaprop.keras.diagnostics import Diagnostics
     from innaprop.keras.optimizer import INNAprop
 

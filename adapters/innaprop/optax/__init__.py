@@ -1,8 +1,8 @@
 """INNAprop as an optax ``GradientTransformation``."""
 
-from innaprop.extras import Extra
+from innaprop.extras import extra
 
-with Extra("optax", ("optax", "jax")):
+with extra("optax", ("optax", "jax")):
     from innaprop.optax.diagnostics import measure
     from innaprop.optax.transformation import INNApropState, innaprop, master_weights, psi
 

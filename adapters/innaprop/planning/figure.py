@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from innaprop.extras import plotting
+
 if TYPE_CHECKING:
     from innaprop.planning.plan import Plan
 
@@ -19,9 +21,10 @@ def draw(plan: "Plan") -> Any:
         A matplotlib Figure, without a window.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
+    with plotting():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -118,7 +118,7 @@ class Plan:
         """Plot the lengths of the steps, and of AdamW's; return the matplotlib Figure.
 
         Raises:
-            ImportError: matplotlib is not installed.
+            ModuleNotFoundError: matplotlib is not installed.
         """
         from innaprop.planning.figure import draw
 

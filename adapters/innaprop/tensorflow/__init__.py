@@ -1,8 +1,8 @@
 """INNAprop as a ``tf.Module``, for TensorFlow loops without Keras."""
 
-from innaprop.extras import Extra
+from innaprop.extras import extra
 
-with Extra("tensorflow"):
+with extra("tensorflow"):
     from innaprop.tensorflow.diagnostics import TensorBoard, measure
     from innaprop.tensorflow.optimizer import INNAprop
 

@@ -1,8 +1,8 @@
 """INNAprop as a ``torch.optim.Optimizer``."""
 
-from innaprop.extras import Extra
+from innaprop.extras import extra
 
-with Extra("torch"):
+with extra("torch"):
     from innaprop.torch.diagnostics import Diagnostics, measure
     from innaprop.torch.groups import param_groups
     from innaprop.torch.in_backward import StepInBackward, step_in_backward

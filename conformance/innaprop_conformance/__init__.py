@@ -10,5 +10,5 @@
 - ``cli``: the command ``innaprop-conformance``.
 """
 
-__version__ = "2.2"
+__version__ = "2.3"
 """Version of the cases and of the tolerances. Only results of the same version are comparable."""

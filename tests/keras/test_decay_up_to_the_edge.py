@@ -77,6 +77,20 @@ def test_the_exact_trajectory(share, mode, decay_momentum):
     check(follow(optimizer, 7, mode), 7, h)
 
 
+@pytest.mark.parametrize("mode", ["eager", "function", "xla"])
+def test_a_spared_momentum_stays_exactly_zero_without_gradients(mode):
+    w = keras.Variable(start(97), dtype="float64")
+    optimizer = INNAprop(0.25, weight_decay=0.7, decay_momentum=False)
+    optimizer.build([w])
+    apply = compiled(optimizer, w, mode == "xla")
+    for _ in range(3):
+        g = ops.zeros(97, "float64")
+        optimizer.apply([g], [w]) if mode == "eager" else apply(g)
+    (momentum,) = [v for v in optimizer.variables if v.name.endswith("_momentum")]
+    assert not ops.convert_to_numpy(momentum).any()
+    assert ops.convert_to_numpy(w).all()
+
+
 @pytest.mark.parametrize("mode", ["function", "xla"])
 def test_of_all_schedules(mode):
     """Of which nothing is known when a function is traced."""

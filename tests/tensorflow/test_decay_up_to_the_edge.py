@@ -75,6 +75,21 @@ def test_the_exact_trajectory(share, kind, mode, decay_momentum):
     check(follow(optimizer, 7, mode), 7, h, schedule)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_spared_momentum_stays_exactly_zero_without_gradients(mode):
+    w, optimizer = tf.Variable(start(97)), INNAprop(0.25, weight_decay=0.7, decay_momentum=False)
+    optimizer.build([w])
+
+    def apply(g):
+        optimizer.apply([g], [w])
+
+    step = apply if mode == "eager" else tf.function(apply, jit_compile=mode == "xla")
+    for _ in range(3):
+        step(tf.zeros(97, tf.float64))
+    assert not optimizer.momentums[0].numpy().any()
+    assert w.numpy().all()
+
+
 @pytest.mark.parametrize("mode", ["function", "xla"])
 @pytest.mark.parametrize("size", [0, 1, 33, 256, 257])
 def test_any_size(size, mode):

@@ -5,11 +5,11 @@ second moment. Its update has about sixty operations and is compiled by XLA if a
 eager loop.
 
 Operation by operation, the core's update is rearranged so that u is added to the momentum last.
-With w = m' + beta u + lambda theta, the direction of the whole step::
+With w = m' + beta u, the direction of the step without weight decay::
 
-    m     = m + (decay_drive + friction lambda) theta
-    w     = m + beta u + (1 - friction) lambda theta
-    theta = theta - gamma w
+    m     = m + decay_drive theta
+    w     = m + beta u
+    theta = theta - gamma (w + lambda theta)
     m     = m - friction w + gamma u
 
 which takes fewer passes over memory, some of them in place.
@@ -30,7 +30,7 @@ from innaprop_core.momentum import Coefficients
 FORM = Form(
     framework="tensorflow",
     compiler="none",
-    moves="140",
+    moves="148",
     temporaries="16",
     valid="everywhere",
     in_place=True,
@@ -152,11 +152,13 @@ def row_updates(
     beta = tf.math.divide_no_nan(c.impulse, c.gamma)
     of_each = (tf.cast(roots * x, dtype) for x in (c.eps, beta, c.gamma))
     apart = zip(*(tf.unstack(x, count) for x in of_each), strict=True)
-    common: tuple[Any, ...] = (tf.cast(c.gamma, dtype), tf.cast(c.friction, dtype), None, None)
+    decay_drive, decay = None, None
+    if not looking_back.is_zero(c.decay_drive):
+        decay_drive = tf.cast(c.decay_drive, dtype)
     if not looking_back.is_zero(c.decay):
-        decay = tf.math.divide_no_nan(c.decay, c.gamma)
-        shares = c.decay_drive + c.friction * decay, decay - c.friction * decay
-        common = *common[:2], *(tf.cast(x, dtype) for x in shares)
+        decay = tf.cast(tf.math.divide_no_nan(c.decay, c.gamma), dtype)
+    gamma, friction = tf.cast(c.gamma, dtype), tf.cast(c.friction, dtype)
+    common: tuple[Any, ...] = gamma, friction, decay_drive, decay
     return [partial(_op_by_op, c=c, s=_Scalars(*of_variable, *common)) for of_variable in apart]
 
 
@@ -170,13 +172,13 @@ class _Scalars(NamedTuple):
     drive: Any
     """r gamma: the factor of u in m."""
     gamma: Any
-    """The factor of w that is subtracted from theta."""
+    """The factor of the whole direction that is subtracted from theta."""
     friction: Any
     """The factor of w that is subtracted from m."""
     decay_drive: Any
-    """The factor of theta that is added to m before w is computed; None without weight decay."""
+    """The factor of theta that is added to m before w is computed; None if there is none."""
     decay: Any
-    """The factor of theta in w; None without weight decay."""
+    """lambda: the factor of theta in the whole direction; None without weight decay."""
 
 
 def _op_by_op(row: Row, c: Coefficients, s: _Scalars) -> None:
@@ -187,17 +189,17 @@ def _op_by_op(row: Row, c: Coefficients, s: _Scalars) -> None:
     else:
         v.assign(momentum.average(v, tf.square(g), c))
     u = g / (tf.sqrt(v) + s.eps)
-    if s.decay is None:
-        w = m + s.impulse * u
-    else:
-        value = read(theta, residual, m.dtype)
+    value = None if s.decay is None else read(theta, residual, m.dtype)
+    if s.decay_drive is not None:
         _add(m, s.decay_drive, value)
-        w = tf.add_n([tf.convert_to_tensor(m), s.impulse * u, s.decay * value])
-        del value  # TensorFlow reuses a buffer that is not referenced elsewhere.
+    w = direction = m + s.impulse * u
+    if value is not None:
+        direction = w + s.decay * value
+    del value  # TensorFlow reuses a buffer that is not referenced elsewhere.
     if theta.dtype == m.dtype:
-        _add(theta, -s.gamma, w)
+        _add(theta, -s.gamma, direction)
     else:
-        _write(theta, residual, read(theta, residual, m.dtype) - s.gamma * w)
+        _write(theta, residual, read(theta, residual, m.dtype) - s.gamma * direction)
     _add(m, -s.friction, w)
     _add(m, s.drive, u)
 

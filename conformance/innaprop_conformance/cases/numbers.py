@@ -173,6 +173,10 @@ def spared_momentum() -> Iterator[Case]:
         spared = replace(h, decay_momentum=False)
         group = Group(spared, SHAPES, Schedule("cosine", h.gamma, steps))
         yield Case(f"spared,{name}", "spared momentum", (group,), steps)
+    # A weight without gradients so far must be exactly zero after one update, and stay so.
+    whole = Hyperparameters(0.25, 0.1, 0.9, weight_decay=4.0, decay_momentum=False)
+    group = Group(whole, SHAPES)
+    yield Case("spared,sparse", "spared momentum", (group,), steps, Gradients("sparse"))
     bare = Hyperparameters(FAST.gamma, weight_decay=0.0, decay_momentum=False, alpha=0.1, beta=0.9)
     fast = replace(FAST, decay_momentum=False)
     both = (Group(fast, SHAPES[:2]), Group(bare, SHAPES[2:]))

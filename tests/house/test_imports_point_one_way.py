@@ -71,7 +71,7 @@ def test_an_adapter_needs_the_core_and_its_own_framework_only(path):
     brought = set().union(*(BRINGS.get(name, ()) for name in own))
     modules = imports(path) - {"innaprop", "numpy"}
     assert modules <= {"innaprop_core"} | own | brought | LIBRARIES.get(adapter, set())
-    shared = set() if adapter in SHARED else SHARED
+    shared = {"extras"} if adapter in SHARED else SHARED
     assert from_innaprop(path) <= {adapter} | shared | RUNS.get(adapter, set())
 
 

@@ -30,7 +30,7 @@ KERAS := jax tensorflow torch
 TIMES := $(VENV)/times
 timed = .ci/timed $(TIMES) "$(1)"
 
-.PHONY: demo quick test check docs release matrix integrations evidence clean test-conformance $(KERAS:%=test-keras-%)
+.PHONY: demo quick test check docs release matrix integrations evidence clean test-conformance test-faults $(KERAS:%=test-keras-%)
 
 demo: $(VENV)/.demo
 	$(BIN)/innaprop-conformance demo
@@ -40,10 +40,13 @@ test: check
 	@rm -f $(TIMES)
 	$(call timed,main tests) $(PYTEST_2) tests --ignore tests/keras --ignore tests/conformance --ignore tests/integrations
 	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j 2 \
-	    test-conformance $(KERAS:%=test-keras-%); status=$$?; echo; sort -rn $(TIMES); exit $$status
+	    test-conformance test-faults $(KERAS:%=test-keras-%); status=$$?; echo; sort -rn $(TIMES); exit $$status
 
 test-conformance:
-	$(call timed,conformance) $(PYTEST) tests/conformance
+	$(call timed,conformance) $(PYTEST) tests/conformance --ignore tests/conformance/test_faults.py
+
+test-faults:
+	$(call timed,faults) $(PYTEST) tests/conformance/test_faults.py
 
 $(KERAS:%=test-keras-%): test-keras-%:
 	$(call timed,Keras on $*) env KERAS_BACKEND=$* $(PYTEST) tests/keras

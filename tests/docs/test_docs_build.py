@@ -30,6 +30,13 @@ def test_every_page_is_there(site):
         assert "<h1>" in html.read_text(encoding="utf-8"), page
 
 
+def test_links_also_work_where_markdown_is_shown_without_sphinx():
+    for page in pages():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert "{doc}`" not in text, page
+        assert "{ref}`" not in text, page
+
+
 def test_no_page_loads_anything_from_another_host(site):
     loads = re.compile(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^>]*>")
     for page in site.rglob("*.html"):

@@ -3,12 +3,12 @@
 Only a missing module is explained. Errors inside an installed one pass unchanged.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def extra(name: str, modules: Collection[str] = ()) -> Iterator[None]:
+def extra(name: str, modules: tuple[str, ...] = ()) -> Iterator[None]:
     """Say which extra of this package installs a framework.
 
     Args:
@@ -28,7 +28,9 @@ def extra(name: str, modules: Collection[str] = ()) -> Iterator[None]:
 
 @contextmanager
 def keras_backend() -> Iterator[None]:
-    """Say how to choose another backend, around the first import of Keras, which imports its own.
+    """Say how to choose another backend of Keras, around the first import of Keras.
+
+    Keras imports its backend then.
 
     Raises:
         ModuleNotFoundError: Keras's backend is not installed.
@@ -43,11 +45,25 @@ def keras_backend() -> Iterator[None]:
 
 
 @contextmanager
+def state_files() -> Iterator[None]:
+    """Say which extra installs what reads and writes the files of states.
+
+    Raises:
+        ModuleNotFoundError: safetensors is not installed.
+    """
+    with _explained(
+        ("safetensors",),
+        'states are safetensors files, which need {missing}: pip install "innaprop[state]"',
+    ):
+        yield
+
+
+@contextmanager
 def plotting() -> Iterator[None]:
     """Say that a figure needs matplotlib.
 
     Raises:
-        ModuleNotFoundError: It is not installed.
+        ModuleNotFoundError: matplotlib is not installed.
     """
     with _explained(
         ("matplotlib",), "a figure needs {missing}, which is not installed: pip install {missing}"
@@ -56,7 +72,8 @@ def plotting() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(modules: Collection[str], message: str) -> Iterator[None]:
+def _explained(modules: tuple[str, ...], message: str) -> Iterator[None]:
+    """Raise with ``message``, its {missing} filled in, if one of the modules is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -14,4 +14,5 @@ def keras_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
         "sigma": h.sigma,
         "epsilon": h.eps,
         "weight_decay": h.weight_decay,
+        "decay_momentum": h.decay_momentum,
     }

@@ -14,7 +14,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "optax"}
 BRINGS = {"torch": {"triton"}, "optax": {"jax"}}
 """What a framework is built on, or has with it."""
 SHARED = {"diagnostics", "extras", "forms", "planning", "portable"}
-"""What adapters share, and what imports no adapter."""
+"""What adapters share, and what imports no adapter; of one another only ``extras``."""
 RUNS = {"__main__": {"command"}, "command": {"planning"}}
 """What a module is there to run."""
 LIBRARIES = {

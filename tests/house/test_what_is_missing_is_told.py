@@ -66,8 +66,14 @@ def test_a_backend_of_keras_that_is_not_installed(backend, monkeypatch):
     assert f"Keras's backend is {backend}, which is not installed: set the environment" in said
 
 
-def test_a_figure_without_matplotlib():
-    code = "import innaprop; innaprop.plan(steps=9, lr=0.1).plot()"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import innaprop; innaprop.plan(steps=9, lr=0.1).plot()",
+        "from innaprop.diagnostics.figure import draw; draw([None])",
+    ],
+)
+def test_a_figure_without_matplotlib(code):
     said = error_of(HIDE.format(missing="matplotlib") + code)
     assert said == (
         "ModuleNotFoundError: a figure needs matplotlib, which is not installed: "

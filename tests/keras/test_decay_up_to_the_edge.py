@@ -78,7 +78,7 @@ def test_the_exact_trajectory(share, mode, decay_momentum):
 
 
 @pytest.mark.parametrize("mode", ["eager", "function", "xla"])
-def test_a_spared_momentum_stays_exactly_zero_without_gradients(mode):
+def test_a_spared_momentum_stays_exactly_zero_while_gradients_are_zero(mode):
     w = keras.Variable(start(97), dtype="float64")
     optimizer = INNAprop(0.25, weight_decay=0.7, decay_momentum=False)
     optimizer.build([w])

@@ -76,7 +76,7 @@ def test_the_exact_trajectory(share, kind, mode, decay_momentum):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_spared_momentum_stays_exactly_zero_without_gradients(mode):
+def test_a_spared_momentum_stays_exactly_zero_while_gradients_are_zero(mode):
     w, optimizer = tf.Variable(start(97)), INNAprop(0.25, weight_decay=0.7, decay_momentum=False)
     optimizer.build([w])
 

@@ -172,13 +172,14 @@ class _Scalars(NamedTuple):
     drive: Any
     """r gamma: the factor of u in m."""
     gamma: Any
-    """The factor of the whole direction that is subtracted from theta."""
+    """The factor of the direction, with weight decay, in theta's update."""
     friction: Any
     """The factor of w that is subtracted from m."""
     decay_drive: Any
-    """The factor of theta that is added to m before w is computed; None if there is none."""
+    """The factor of theta that is added to m before w is computed; None if weight
+    decay does not reach m."""
     decay: Any
-    """lambda: the factor of theta in the whole direction; None without weight decay."""
+    """lambda: the factor of theta in that direction; None without weight decay."""
 
 
 def _op_by_op(row: Row, c: Coefficients, s: _Scalars) -> None:
@@ -195,11 +196,12 @@ def _op_by_op(row: Row, c: Coefficients, s: _Scalars) -> None:
     w = direction = m + s.impulse * u
     if value is not None:
         direction = w + s.decay * value
-    del value  # TensorFlow reuses a buffer that is not referenced elsewhere.
     if theta.dtype == m.dtype:
+        del value  # TensorFlow reuses a buffer that is not referenced elsewhere.
         _add(theta, -s.gamma, direction)
     else:
-        _write(theta, residual, read(theta, residual, m.dtype) - s.gamma * direction)
+        value = read(theta, residual, m.dtype) if value is None else value
+        _write(theta, residual, value - s.gamma * direction)
     _add(m, -s.friction, w)
     _add(m, s.drive, u)
 

@@ -95,7 +95,7 @@ def load_state(
         The optimizer; in optax, a new state.
 
     Raises:
-        ImportError: safetensors is not installed.
+        ModuleNotFoundError: safetensors is not installed.
         OSError: The file cannot be read, or ``path`` is of a folder, a device or a FIFO.
         TypeError: ``optimizer`` or ``path`` is something else.
         ValueError: The file is truncated, damaged, in another format, or of a newer version; its
@@ -118,7 +118,7 @@ def read_state(path: str | os.PathLike[str]) -> Snapshot:
         path: The file.
 
     Raises:
-        ImportError: safetensors is not installed.
+        ModuleNotFoundError: safetensors is not installed.
         OSError: The file cannot be read, or ``path`` is of a folder, a device or a FIFO.
         TypeError: ``path`` is something else.
         ValueError: It is truncated, damaged, in another format, or of a newer version.

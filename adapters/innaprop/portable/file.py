@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from innaprop.extras import state_files
 from innaprop.portable.atomic import checked_path, replaced
 from innaprop.portable.fitting import listed
 from innaprop.portable.snapshot import HYPERPARAMETERS, Array, ParameterState, Snapshot
@@ -125,7 +126,7 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
         path: A file written by ``write``.
 
     Raises:
-        ImportError: safetensors is not installed.
+        ModuleNotFoundError: safetensors is not installed.
         OSError: The file cannot be read, or ``path`` is not that of a regular file.
         TypeError: ``path`` is not a string or ``os.PathLike`` of one.
         ValueError: It is truncated, damaged, in another format, of a newer version, or does not
@@ -228,9 +229,5 @@ def _check_digests(name: str, arrays: Mapping[str, Array], digests: Any) -> None
 
 
 def _safetensors() -> Any:
-    try:
+    with state_files():
         return importlib.import_module("safetensors")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'states are safetensors files, which need safetensors: pip install "innaprop[state]"'
-        ) from error

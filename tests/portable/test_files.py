@@ -268,7 +268,7 @@ def test_without_safetensors_the_message_says_what_to_install(monkeypatch, path,
     monkeypatch.setitem(sys.modules, "safetensors", None)
     innaprop.save_state(path, optimizer)
     for call in (innaprop.read_state, lambda path: innaprop.load_state(path, optimizer)):
-        with pytest.raises(ImportError, match=r'pip install "innaprop\[state\]"'):
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "innaprop\[state\]"'):
             call(path)
 
 

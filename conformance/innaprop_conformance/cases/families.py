@@ -114,6 +114,7 @@ def some() -> dict[str, Case]:
         "decay,1,linear",
         "decay,nothing-left",
         "spared,accurate",
+        "spared,decay-1",
         "spared,sparse",
         "long,fast",
         "count,32762",
